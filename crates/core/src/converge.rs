@@ -1,0 +1,181 @@
+//! The one loop: observe, plan, act, and look again.
+//!
+//! It cannot fail: what went wrong is part of what it returns, and one item's trouble stays its own.
+
+use crate::{
+    Class, Drift, Fault, Finding, Goal, Mode, Node, Phase, Plan, Sensor, Spec, Status, Task, Verdict,
+};
+use crate::{ItemPlan, chain};
+use std::collections::BTreeMap;
+
+/// How one item stands after a pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// `kind/name`.
+    pub id: String,
+    /// How it stands.
+    pub status: Status,
+    /// Where it failed, with [`Status::Error`].
+    pub phase: Option<Phase>,
+    /// Why it stands so.
+    pub reason: Option<String>,
+    /// What is off, or was before it was repaired.
+    pub drift: Vec<Drift>,
+    /// Where the spec says it; empty for what it does not say any more.
+    pub declared_at: Option<String>,
+}
+
+/// Bring the node to the spec, one kind after another.
+pub fn converge(spec: &Spec, node: &mut dyn Node) -> Vec<Outcome> {
+    spec.goals.iter().flat_map(|goal| converge_goal(goal.as_ref(), node)).collect()
+}
+
+/// Bring one section to what is wanted.
+pub fn converge_goal(goal: &dyn Goal, node: &mut dyn Node) -> Vec<Outcome> {
+    let plan = match goal.plan(node.sensor()) {
+        Ok(plan) => plan,
+        Err(fault) => return unseen(goal, &fault),
+    };
+    let failed = act(goal, &plan, node);
+    let again = if acts(goal, &plan) { Some(goal.plan(node.sensor())) } else { None };
+    let ids = plan.items.iter().map(|(name, before)| {
+        let look = Look { before, again: again.as_ref(), fault: failed.get(name), mode: mode(goal, name) };
+        outcome(goal, name, &look)
+    });
+    ids.collect()
+}
+
+/// What a pass would do to one section, doing nothing.
+///
+/// # Errors
+/// As [`crate::Kind::observe`].
+pub fn foresee(goal: &dyn Goal, node: &dyn Sensor) -> Result<Plan, Fault> {
+    let mut plan = goal.plan(node)?;
+    plan.tasks.retain(|task| wanted(goal, task));
+    Ok(plan)
+}
+
+fn mode(goal: &dyn Goal, name: &str) -> Mode {
+    goal.items().get(name).map_or(goal.mode(), |item| item.mode)
+}
+
+/// A task runs for the sake of an enforced item only; a kind that plans one for an audited item is held back here.
+fn wanted(goal: &dyn Goal, task: &Task) -> bool {
+    task.serves.iter().any(|name| mode(goal, name) == Mode::Enforce)
+}
+
+fn acts(goal: &dyn Goal, plan: &Plan) -> bool {
+    plan.tasks.iter().any(|task| wanted(goal, task))
+}
+
+fn act(goal: &dyn Goal, plan: &Plan, node: &mut dyn Node) -> BTreeMap<String, Fault> {
+    let mut failed = BTreeMap::new();
+    for task in plan.tasks.iter().filter(|task| wanted(goal, task)) {
+        if task.serves.iter().all(|name| failed.contains_key(name)) {
+            continue;
+        }
+        if let Err(fault) = node.perform(&task.step) {
+            for name in &task.serves {
+                let same = Fault::new(chain(&fault)).class(fault.class);
+                failed.entry(name.clone()).or_insert(same);
+            }
+        }
+    }
+    failed
+}
+
+struct Look<'a> {
+    before: &'a ItemPlan,
+    again: Option<&'a Result<Plan, Fault>>,
+    fault: Option<&'a Fault>,
+    mode: Mode,
+}
+
+/// Status, phase and reason of one look, before the worst of them is told.
+type Mark = (Status, Option<Phase>, Option<String>);
+
+fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
+    let after = match look.again {
+        Some(Ok(plan)) => plan.items.get(name),
+        Some(Err(_)) => None,
+        None => Some(look.before),
+    };
+    let findings = after.map_or(&look.before.findings[..], |plan| &plan.findings[..]);
+    let (status, phase, reason) = worst(repair(look, after).into_iter().chain(findings.iter().map(mark)));
+    let mut drift = look.before.drift.clone();
+    drift.extend(findings.iter().filter_map(|finding| finding.drift.clone()));
+    drift.dedup();
+    let origin = goal.items().get(name).map(|item| item.origin.to_string());
+    Outcome { id: format!("{}/{name}", goal.kind()), status, phase, reason, drift, declared_at: origin }
+}
+
+/// What became of the drift that steps were to put right; nothing where there was none.
+fn repair(look: &Look, after: Option<&ItemPlan>) -> Option<Mark> {
+    if look.before.drift.is_empty() {
+        return None;
+    }
+    if look.mode == Mode::Audit {
+        return Some((Status::NonCompliant, None, Some("audit mode: seen, and left as it is".to_owned())));
+    }
+    if let Some(fault) = look.fault {
+        return Some(apply_mark(fault));
+    }
+    match (look.again, after) {
+        (Some(Err(fault)), _) => Some((Status::Error, Some(Phase::Verify), Some(chain(fault)))),
+        (_, Some(after)) if !after.drift.is_empty() => {
+            let still: Vec<&str> = after.drift.iter().map(|drift| drift.attr.as_str()).collect();
+            let why = format!("still off after the repair: {}", still.join(", "));
+            Some((Status::Error, Some(Phase::Verify), Some(why)))
+        }
+        _ => Some((Status::Repaired, None, None)),
+    }
+}
+
+fn apply_mark(fault: &Fault) -> Mark {
+    let why = Some(chain(fault));
+    match fault.class {
+        Class::NotApplicable => (Status::NotApplicable, None, why),
+        Class::Waiting => (Status::Pending, None, why),
+        Class::Trouble => (Status::Error, Some(Phase::Apply), why),
+    }
+}
+
+fn mark(finding: &Finding) -> Mark {
+    let why = Some(finding.reason.clone());
+    match finding.verdict {
+        Verdict::NotApplicable => (Status::NotApplicable, None, why),
+        Verdict::Note => (Status::Compliant, None, why),
+        Verdict::Pending => (Status::Pending, None, why),
+        Verdict::NonCompliant => (Status::NonCompliant, None, why),
+        Verdict::Error => (Status::Error, Some(Phase::Observe), why),
+    }
+}
+
+/// The worst mark; its reason, and those of equal rank, joined. Nothing at all is compliant.
+fn worst(marks: impl Iterator<Item = Mark>) -> Mark {
+    let marks: Vec<Mark> = marks.collect();
+    let Some(status) = marks.iter().map(|mark| mark.0).max() else {
+        return (Status::Compliant, None, None);
+    };
+    let worst = || marks.iter().filter(|mark| mark.0 == status);
+    let reasons: Vec<&str> = worst().filter_map(|mark| mark.2.as_deref()).collect();
+    let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
+    (status, worst().find_map(|mark| mark.1), reason)
+}
+
+fn unseen(goal: &dyn Goal, fault: &Fault) -> Vec<Outcome> {
+    let (status, phase) = match fault.class {
+        Class::NotApplicable => (Status::NotApplicable, None),
+        Class::Waiting => (Status::Pending, None),
+        Class::Trouble => (Status::Error, Some(Phase::Observe)),
+    };
+    let one = |(name, item): (&String, &crate::GoalItem)| Outcome {
+        id: format!("{}/{name}", goal.kind()),
+        status,
+        phase,
+        reason: Some(chain(fault)),
+        drift: vec![],
+        declared_at: Some(item.origin.to_string()),
+    };
+    goal.items().iter().map(one).collect()
+}

@@ -1,0 +1,276 @@
+//! What may be learnt about a node and what may be done to it: the two traits the machine is met through.
+
+use crate::{Fault, Step};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Everything a kind may learn about the node. Every look has a deadline of its own; none of them changes anything.
+pub trait Sensor {
+    /// The text of a regular file, or `None` where there is no such file. Never blocks on a FIFO, never more than
+    /// 1 MiB; what is not UTF-8 comes with replacement characters.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    fn read(&self, path: &Path) -> Result<Option<String>, Fault>;
+    /// The names in a folder, sorted, or `None` where there is no such folder.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    fn list(&self, folder: &Path) -> Result<Option<Vec<String>>, Fault>;
+    /// A path with every symlink in it followed, as the kernel sees it, or `None` where it leads nowhere. Does not
+    /// touch the filesystem mounted there.
+    ///
+    /// # Errors
+    /// A folder on the way cannot be searched.
+    fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, Fault>;
+    /// A kernel parameter.
+    ///
+    /// # Errors
+    /// It is there and reading it fails for another reason than rights.
+    fn sysctl(&self, key: &SysctlKey) -> Result<SysctlSeen, Fault>;
+    /// The mount table of this mount namespace, in the kernel's order; escapes are decoded.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn mounts(&self) -> Result<Vec<MountEntry>, Fault>;
+    /// What a block device stands for: the file behind a loop device.
+    fn backing(&self, device: &str) -> Option<PathBuf>;
+    /// Look into a folder that may lie in a mount: its owner and mode, and whether `sentinel` is in it.
+    /// Guarded by a deadline; a share that hangs is a fault of this call alone.
+    ///
+    /// # Errors
+    /// It did not answer in time, or not well.
+    fn inside(&self, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault>;
+    /// Whether systemd runs here as the service manager.
+    fn systemd(&self) -> bool;
+    /// Whether a debt was noted and not settled since boot. See [`Step::Owe`].
+    fn owes(&self, debt: &str) -> bool;
+    /// Ask a running PostgreSQL server.
+    ///
+    /// # Errors
+    /// It is not running, does not let us in, or did not answer in time.
+    fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault>;
+}
+
+/// Everything evenkeel may do to the node: one step at a time.
+pub trait Actuator {
+    /// Carry out one step.
+    ///
+    /// # Errors
+    /// It could not be done; nothing was done by half that a repetition would not finish.
+    fn perform(&mut self, step: &Step) -> Result<(), Fault>;
+}
+
+/// A node that can be both looked at and changed.
+pub trait Node: Sensor + Actuator {
+    /// The same node, to look at only.
+    fn sensor(&self) -> &dyn Sensor;
+}
+
+impl<N: Sensor + Actuator> Node for N {
+    fn sensor(&self) -> &dyn Sensor {
+        self
+    }
+}
+
+/// The name of a kernel parameter, checked: segments of `[A-Za-z0-9_.:@-]`, none of them empty, `.` or `..`.
+///
+/// Written with dots, as in `net.ipv4.tcp_retries2`, or with slashes where a segment has a dot in it, as in
+/// `net/ipv4/conf/eth0.100/rp_filter`, which systemd and procps understand too. Both are kept as segments, so the two
+/// spellings of one key are equal.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SysctlKey(Vec<String>);
+
+/// A text that names no kernel parameter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of a kernel parameter: write it as net.ipv4.tcp_retries2")]
+pub struct BadSysctlKey(String);
+
+impl SysctlKey {
+    /// Its file below `/proc/sys`.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let mut path = PathBuf::from("/proc/sys");
+        path.extend(&self.0);
+        path
+    }
+
+    /// Its segments.
+    #[must_use]
+    pub fn segments(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for SysctlKey {
+    type Err = BadSysctlKey;
+    fn from_str(text: &str) -> Result<Self, BadSysctlKey> {
+        // As in sysctl.d(5): the first separator decides. After a slash, dots are part of a name; after a dot, slashes
+        // stand for dots within a name.
+        let dotted = text.find(['.', '/']).is_none_or(|at| text.as_bytes()[at] == b'.');
+        let separator = if dotted { '.' } else { '/' };
+        let segment = |part: &str| if dotted { part.replace('/', ".") } else { part.to_owned() };
+        let parts: Vec<String> = text.split(separator).map(segment).collect();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:@".contains(c);
+        let good = |part: &String| {
+            !part.is_empty() && part != "." && part != ".." && part.len() <= 255 && part.chars().all(plain)
+        };
+        if parts.len() > 1 && text.len() <= 512 && parts.iter().all(good) {
+            Ok(Self(parts))
+        } else {
+            Err(BadSysctlKey(text.chars().take(64).collect()))
+        }
+    }
+}
+
+impl std::fmt::Display for SysctlKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let separator = if self.0.iter().any(|part| part.contains('.')) { "/" } else { "." };
+        f.write_str(&self.0.join(separator))
+    }
+}
+
+/// What was seen of a kernel parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SysctlSeen {
+    /// Its value, without the newline at its end.
+    Value(String),
+    /// The kernel has no such parameter, or not yet.
+    Absent,
+    /// It is there, and cannot be read: write-only, or no rights. The text says which.
+    Unreadable(String),
+}
+
+/// One line of the mount table, with its escapes decoded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountEntry {
+    /// The kernel's id of this mount.
+    pub id: u64,
+    /// The id of the mount it sits on.
+    pub parent: u64,
+    /// Major and minor number of the filesystem.
+    pub device: (u32, u32),
+    /// Which folder of the filesystem is mounted; `/` for all of it.
+    pub root: PathBuf,
+    /// Where.
+    pub target: PathBuf,
+    /// Options of this mount: `rw`, `relatime`.
+    pub options: Vec<String>,
+    /// The filesystem's type.
+    pub fstype: String,
+    /// The source as the filesystem tells it.
+    pub source: String,
+    /// Options of the filesystem: `size=1024k`.
+    pub super_options: Vec<String>,
+}
+
+/// What a look into a folder told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// Its owner's number.
+    pub uid: u32,
+    /// Its owner's name, where the number has one.
+    pub owner: Option<String>,
+    /// Its permission bits.
+    pub mode: u32,
+    /// Whether the sentinel is there; `None` where none was asked for.
+    pub sentinel: Option<bool>,
+}
+
+/// How a PostgreSQL server on this node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PgServer {
+    /// What people call it: `13/main`.
+    pub name: String,
+    /// Its data directory. Its owner is whom we connect as, by peer authentication.
+    pub data_directory: PathBuf,
+    /// The folder of its Unix socket.
+    pub socket_dir: PathBuf,
+    /// Its port, which is part of the socket's name.
+    pub port: u16,
+}
+
+impl std::fmt::Display for PgServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// What to ask a PostgreSQL server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PgQuestion {
+    /// Parameters to tell of.
+    pub settings: Vec<String>,
+}
+
+/// What a PostgreSQL server answered.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PgFacts {
+    /// `server_version_num`: 150018.
+    pub version: u32,
+    /// Whether it is a standby.
+    pub in_recovery: bool,
+    /// `pg_settings`, by name, of what was asked for. A parameter that the server does not know is not in it.
+    pub settings: BTreeMap<String, PgSetting>,
+    /// `pg_file_settings` of what was asked for, and every line with an error, in the server's order.
+    pub file_settings: Vec<PgFileSetting>,
+    /// `pg_db_role_setting` of what was asked for.
+    pub overrides: Vec<PgOverride>,
+}
+
+/// A row of `pg_settings`. There is no `setting`: it reads the asking session's own socket.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PgSetting {
+    /// What a new session gets, in the parameter's own unit.
+    pub reset_val: String,
+    /// `bool`, `integer`, `real`, `string`, `enum`.
+    pub vartype: String,
+    /// The unit: `s`, `ms`, `kB`, `8kB`.
+    pub unit: Option<String>,
+    /// When it can be changed: `user`, `sighup`, `postmaster`, …
+    pub context: String,
+    /// `configuration file`, `command line`, `default`, …
+    pub source: String,
+    /// The file that it comes from.
+    pub sourcefile: Option<PathBuf>,
+    /// The line in it.
+    pub sourceline: Option<u32>,
+    /// Changed in a file, and waiting for a restart.
+    pub pending_restart: bool,
+    /// The least it may be.
+    pub min_val: Option<String>,
+    /// The most it may be.
+    pub max_val: Option<String>,
+    /// What an enum may be.
+    pub enumvals: Vec<String>,
+}
+
+/// A row of `pg_file_settings`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PgFileSetting {
+    /// The file.
+    pub file: PathBuf,
+    /// The line.
+    pub line: u32,
+    /// The parameter, where the line names one.
+    pub name: Option<String>,
+    /// Its value there.
+    pub setting: Option<String>,
+    /// Whether it is the one that counts among the files.
+    pub applied: bool,
+    /// What the server has against it.
+    pub error: Option<String>,
+}
+
+/// A setting of a role, a database, or a role in a database.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PgOverride {
+    /// The role; `None` for every role.
+    pub role: Option<String>,
+    /// The database; `None` for every database.
+    pub database: Option<String>,
+    /// The parameter.
+    pub setting: String,
+    /// Its value there, as it was said.
+    pub value: String,
+}

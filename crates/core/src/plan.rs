@@ -1,0 +1,241 @@
+//! A plan: what is off, and the steps that would put it right.
+
+use crate::{Drift, PgServer, SysctlKey};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// What is off in a section, and what would put it right.
+///
+/// An item in enforce mode has drift exactly where some task serves it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// How each item stands, by name: every item of the section, and what the section no longer names but the node
+    /// still keeps.
+    pub items: BTreeMap<String, ItemPlan>,
+    /// What to do about it, in order.
+    pub tasks: Vec<Task>,
+}
+
+/// How one item stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ItemPlan {
+    /// What is off and can be put right.
+    pub drift: Vec<Drift>,
+    /// What else there is to say: what is off and not ours to change, what waits, what could not be seen.
+    pub findings: Vec<Finding>,
+}
+
+/// Something about an item that no step of ours would put right, now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What it makes of the item.
+    pub verdict: Verdict,
+    /// Why, for a person; it names the thing and what to do. No timings.
+    pub reason: String,
+    /// What differs, where something does.
+    pub drift: Option<Drift>,
+}
+
+/// What a finding makes of its item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// This node cannot have it.
+    NotApplicable,
+    /// Worth saying; the item is what it is without it.
+    Note,
+    /// Written, and not in effect yet.
+    Pending,
+    /// Off, and not ours to change.
+    NonCompliant,
+    /// Could not be observed, or must not be touched.
+    Error,
+}
+
+/// A step, and the items it is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Task {
+    /// The names of the items that need it. It is left out once every one of them has failed.
+    pub serves: Vec<String>,
+    /// What to do.
+    pub step: Step,
+}
+
+impl Task {
+    /// A step for one item.
+    pub fn new(item: impl Into<String>, step: Step) -> Self {
+        Self { serves: vec![item.into()], step }
+    }
+}
+
+/// Everything evenkeel can do to a node. A new verb here is a decision; a new kind is not.
+///
+/// Every verb may be repeated: doing it twice leaves what doing it once leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Write one kernel parameter, and read it back.
+    SetSysctl {
+        /// Which.
+        key: SysctlKey,
+        /// Its value, as the spec says it.
+        value: String,
+    },
+    /// Replace an owned file, whole and atomically. Missing folders above it are made.
+    WriteFile {
+        /// Where.
+        path: PathBuf,
+        /// Its new text.
+        text: String,
+        /// Its permission bits where it is new; an old file keeps its own.
+        mode: u32,
+    },
+    /// Remove an owned file; it need not be there.
+    RemoveFile {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Make a folder to mount on, and those above it; it may be there.
+    MakeFolder {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Set owner and permission bits of one folder that may lie in a mount. Guarded by a deadline.
+    Own {
+        /// Where.
+        path: PathBuf,
+        /// A user's name.
+        owner: Option<String>,
+        /// Permission bits.
+        mode: Option<u32>,
+    },
+    /// Note, durably until the next boot, that something must still be done. Comes before what makes it necessary.
+    Owe {
+        /// What: `postgresql/13/main reload`. Letters, digits and `/-_. `.
+        debt: String,
+    },
+    /// It was done: forget the note.
+    Settle {
+        /// As it was noted.
+        debt: String,
+    },
+    /// Have a PostgreSQL server read its configuration again. Never a restart.
+    ReloadPostgres {
+        /// Which.
+        server: PgServer,
+    },
+    /// `ALTER ROLE … [IN DATABASE …] SET/RESET`, or `ALTER DATABASE … SET/RESET` where there is no role.
+    AlterPostgres {
+        /// Which server.
+        server: PgServer,
+        /// The role.
+        role: Option<String>,
+        /// The database.
+        database: Option<String>,
+        /// The parameter.
+        setting: String,
+        /// Its value; `None` resets it.
+        value: Option<String>,
+    },
+    /// Ask systemd something.
+    Systemd {
+        /// What to ask.
+        verb: SystemdVerb,
+        /// Of which unit; empty for a daemon-reload.
+        unit: String,
+    },
+    /// Mount, where no systemd runs.
+    Mount {
+        /// What: a device, a folder, `host:/export`.
+        source: String,
+        /// Where.
+        target: PathBuf,
+        /// The filesystem's type; `bind` for a bind mount.
+        fstype: String,
+        /// Options, as mount(8) takes them.
+        options: Vec<String>,
+    },
+    /// Change the options of what is mounted, in place.
+    Remount {
+        /// Where.
+        target: PathBuf,
+        /// Options to change.
+        options: Vec<String>,
+    },
+    /// Unmount, plainly: never lazily, never by force. Only for an item that says `absent: true`.
+    Unmount {
+        /// Where.
+        target: PathBuf,
+    },
+}
+
+/// What systemd may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SystemdVerb {
+    /// Read the unit files again.
+    DaemonReload,
+    /// Start a unit.
+    Start,
+    /// Stop a unit.
+    Stop,
+    /// Start it at boot.
+    Enable,
+    /// Do not start it at boot.
+    Disable,
+    /// Have it read its configuration again. Never a restart.
+    Reload,
+}
+
+impl std::fmt::Display for Step {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::SetSysctl { key, value } => write!(f, "set {key} = {value}"),
+            Self::WriteFile { path, .. } => write!(f, "write {}", path.display()),
+            Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
+            Self::MakeFolder { path } => write!(f, "make folder {}", path.display()),
+            Self::Own { path, owner, mode } => {
+                write!(f, "set on {}", path.display())?;
+                owner.iter().try_for_each(|owner| write!(f, " owner {owner}"))?;
+                mode.iter().try_for_each(|mode| write!(f, " mode {mode:04o}"))
+            }
+            Self::Owe { debt } => write!(f, "note as owed: {debt}"),
+            Self::Settle { debt } => write!(f, "note as done: {debt}"),
+            Self::ReloadPostgres { server } => write!(f, "reload PostgreSQL {server}"),
+            Self::AlterPostgres { role, database, setting, value, .. } => {
+                f.write_str("alter")?;
+                role.iter().try_for_each(|role| write!(f, " role {role}"))?;
+                database.iter().try_for_each(|database| write!(f, " database {database}"))?;
+                match value {
+                    Some(value) => write!(f, " set {setting} = {value}"),
+                    None => write!(f, " reset {setting}"),
+                }
+            }
+            Self::Systemd { verb: SystemdVerb::DaemonReload, .. } => f.write_str("systemctl daemon-reload"),
+            Self::Systemd { verb, unit } => write!(f, "systemctl {} {unit}", verb.word()),
+            Self::Mount { source, target, fstype, options } => {
+                write!(f, "mount -t {fstype}")?;
+                if !options.is_empty() {
+                    write!(f, " -o {}", options.join(","))?;
+                }
+                write!(f, " {source} {}", target.display())
+            }
+            Self::Remount { target, options } => {
+                write!(f, "mount -o remount,{} {}", options.join(","), target.display())
+            }
+            Self::Unmount { target } => write!(f, "umount {}", target.display()),
+        }
+    }
+}
+
+impl SystemdVerb {
+    /// The word that `systemctl` knows it by.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::DaemonReload => "daemon-reload",
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::Enable => "enable",
+            Self::Disable => "disable",
+            Self::Reload => "reload",
+        }
+    }
+}
