@@ -160,7 +160,7 @@ fn empty_folders(notes: &mut Vec<String>) -> Result<()> {
         match fs::symlink_metadata(folder) {
             Ok(data) if data.is_dir() => tmpfs(folder)?,
             Ok(_) => {
-                notes.push(format!("{} is no folder of its own here, and was left out", folder.display()))
+                notes.push(format!("{} is no folder of its own here, and was left out", folder.display()));
             }
             Err(_) => {}
         }
