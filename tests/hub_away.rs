@@ -69,7 +69,7 @@ fn nothing_is_lost_and_nothing_told_twice_while_the_hub_is_away() {
     let node = Node::new();
     let repository =
         Repository::new(&node.dir.path().join("spec"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", TIER)]);
-    let settings = "hub: http://127.0.0.1:8484\nheartbeat_interval: 1s\n";
+    let settings = "hub: http://127.0.0.1:8484\nreport_interval: 1s\n";
     let agent = node.agent(&config(&repository.source(), settings));
     until("converged", Duration::from_secs(10), || node.sysctl(KEY) == "61");
     let spooled = |n: usize| {
