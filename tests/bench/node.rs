@@ -7,13 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[path = "drift.rs"]
 mod drift;
-#[path = "floor.rs"]
 mod floor;
-#[path = "idle.rs"]
 mod idle;
-#[path = "pass.rs"]
 mod pass;
 
 use support::{EVENKEEL, Node};
