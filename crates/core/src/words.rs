@@ -212,14 +212,20 @@ mod tests {
         assert_eq!(of("64kB"), Some(65_536));
         assert_eq!(of("256MB"), Some(268_435_456));
         assert_eq!(of("1TB"), Some(1 << 40));
-        assert_eq!((of("256mb"), of("256"), of("1.5GB"), of("18446744073709551615TB")), (None, None, None, None));
+        assert_eq!(
+            (of("256mb"), of("256"), of("1.5GB"), of("18446744073709551615TB")),
+            (None, None, None, None)
+        );
     }
 
     #[test]
     fn a_file_mode_is_octal_digits_in_quotes() {
         let of = |text: &str| text.parse::<FileMode>().map(|word| word.bits()).ok();
         assert_eq!((of("0750"), of("750"), of("4755")), (Some(0o750), Some(0o750), Some(0o4755)));
-        assert_eq!((of("0780"), of("75"), of("00750"), of("+750"), of("0o75")), (None, None, None, None, None));
+        assert_eq!(
+            (of("0780"), of("75"), of("00750"), of("+750"), of("0o75")),
+            (None, None, None, None, None)
+        );
         let bare = serde_json::from_str::<FileMode>("750").unwrap_err().to_string();
         assert!(bare.contains("expected a file mode such as \"0750\""), "{bare}");
     }
@@ -232,7 +238,8 @@ mod tests {
 
     #[test]
     fn a_long_wrong_word_is_cut_and_control_characters_are_escaped() {
-        let error = format!("\u{1b}[31m{}", "x".repeat(10_000)).parse::<DurationWord>().unwrap_err().to_string();
+        let error =
+            format!("\u{1b}[31m{}", "x".repeat(10_000)).parse::<DurationWord>().unwrap_err().to_string();
         assert!(error.len() < 200 && error.contains("\\u{1b}"), "{error}");
     }
 }
