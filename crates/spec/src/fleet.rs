@@ -22,6 +22,8 @@ const KEYS: [&str; 6] = ["version", "fleet", "mode", "trust", "nodes", "paths"];
 pub(crate) struct Fleet {
     pub(crate) name: String,
     pub(crate) mode: Mode,
+    /// Where the mode is said.
+    pub(crate) mode_line: u32,
     pub(crate) signers: Option<String>,
     pub(crate) selectors: Vec<Selector>,
     pub(crate) paths: BTreeMap<String, Path>,
@@ -78,6 +80,7 @@ pub(crate) fn read(node: &Node, bundle: &Bundle, ledger: &mut Ledger) -> Fleet {
     }
     if let Some(entry) = map.get("mode") {
         fleet.mode = shape::mode(&entry.node, ledger).unwrap_or_default();
+        fleet.mode_line = entry.at.line;
     }
     if let Some(entry) = map.get("trust") {
         fleet.signers = trust(&entry.node, bundle, ledger);

@@ -4,7 +4,6 @@ use crate::document::{Document, Said};
 use crate::table::Row;
 use crate::tree::{Data, Map, Node, Place};
 use evenkeel_core::{Mode, RawItem};
-use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a document is to a node, weakest first.
@@ -171,17 +170,6 @@ fn within(node: &Node, at: &Place, path: &[String]) -> Place {
     }
 }
 
-/// The value at a path.
-pub(crate) fn leaf<'m>(map: &'m Map, path: &[String]) -> Option<(&'m Node, Place)> {
-    let (key, rest) = path.split_first()?;
-    let entry = map.get(key)?;
-    match (&entry.node.data, rest) {
-        (Data::Map(inner), [_, ..]) => leaf(inner, rest),
-        (_, []) => Some((&entry.node, entry.at.clone())),
-        _ => None,
-    }
-}
-
 /// Every path of a map that ends in something else than a map.
 pub(crate) fn leaves(map: &Map) -> Vec<(Vec<String>, &Node, &Place)> {
     let mut found = vec![];
@@ -197,13 +185,4 @@ pub(crate) fn leaves(map: &Map) -> Vec<(Vec<String>, &Node, &Place)> {
         }
     }
     found
-}
-
-/// The item's fields are nothing but the one that a bare scalar stands for.
-pub(crate) fn shorthand<'m>(row: Row, fields: &'m Map) -> Option<&'m Node> {
-    let short = row.kind.shorthand()?;
-    match fields.entries.as_slice() {
-        [only] if only.key == short && !matches!(only.node.value(), Value::Object(_)) => Some(&only.node),
-        _ => None,
-    }
 }

@@ -4,13 +4,18 @@
 //! kind by name either. A repository is taken whole or refused whole, with every problem at its line.
 
 mod bundle;
+mod codes;
 mod document;
+mod explain;
 mod fleet;
 mod layers;
 mod ledger;
+mod machine;
 mod problem;
+mod render;
 mod repository;
 mod scalar;
+mod schema;
 mod section;
 mod select;
 mod shape;
@@ -22,10 +27,13 @@ mod tree;
 mod yaml;
 
 pub use bundle::{Bundle, Entry, wants_path};
+pub use codes::CODES;
 pub use evenkeel_core::Severity;
+pub use explain::{Explained, Explanation, Voiced};
 pub use fleet::{End, Live, Path};
 pub use problem::{Problem, Problems};
 pub use repository::{NodeError, Repository};
+pub use schema::schemas;
 pub use section::read_section;
 pub use select::Selector;
 pub use table::Kinds;

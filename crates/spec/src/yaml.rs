@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// How deep lists and maps may stand in one another.
 const DEPTH: usize = 16;
 
+/// The most characters of a key: what a reader of YAML must look ahead for one is limited.
+const KEY: usize = 512;
+
 /// Read one file. Problems go to the ledger; `None` where nothing could be made of it.
 pub(crate) fn parse(file: &str, bytes: &[u8], ledger: &mut Ledger) -> Option<Node> {
     let file: Arc<str> = file.into();
@@ -278,6 +281,11 @@ impl Builder<'_, '_> {
         }
         if text.is_empty() {
             self.ledger.error("empty-key", at, "a key is missing before the colon", "name it");
+            return false;
+        }
+        if text.chars().count() > KEY {
+            let message = format!("the key {} is longer than {KEY} characters", show::quoted(text));
+            self.ledger.error("long-key", at, message, "no item has such a name");
             return false;
         }
         if text.chars().any(show::is_hidden) {
