@@ -1,1 +1,133 @@
-//! Placeholder.
+//! The only part of evenkeel that touches the machine.
+//!
+//! It implements the two traits of `evenkeel-core` for the real node and decides nothing: what is wanted and what would
+//! put it right is decided elsewhere. Every call blocks, and every call has a deadline.
+#![expect(clippy::disallowed_methods, reason = "this is the room where the machine is touched")]
+
+mod apart;
+mod debts;
+pub mod files;
+mod guard;
+pub mod identity;
+pub mod mountinfo;
+mod mounting;
+mod own_writes;
+mod postgres;
+pub mod program;
+mod sysctl;
+mod systemd;
+mod tree;
+mod users;
+mod walk;
+
+pub use own_writes::OwnWrites;
+
+use evenkeel_core::{
+    Actuator, Fault, Inside, MountEntry, PgFacts, PgQuestion, PgServer, Sensor, Step, SysctlKey, SysctlSeen,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// The longest file that is read for a kind, in bytes.
+const LONGEST: usize = 1 << 20;
+
+/// The real node. Clones are the same node: each lane has one.
+#[derive(Debug, Clone)]
+pub struct Host {
+    run_dir: PathBuf,
+    own: OwnWrites,
+    guard: Arc<guard::Guard>,
+}
+
+impl Host {
+    /// The node we run on; what is owed is noted below `run_dir`.
+    #[must_use]
+    pub fn new(run_dir: PathBuf) -> Self {
+        Self { run_dir, own: OwnWrites::default(), guard: Arc::default() }
+    }
+
+    /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
+    #[must_use]
+    pub fn own_writes(&self) -> OwnWrites {
+        self.own.clone()
+    }
+
+    fn write(&self, path: &Path, text: &str, mode: u32) -> std::io::Result<()> {
+        files::replace_noted(path, text.as_bytes(), mode, &|state| self.own.wrote_file(path, Some(state)))
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.own.wrote_file(path, None);
+        files::remove(path)
+    }
+}
+
+impl Sensor for Host {
+    fn read(&self, path: &Path) -> Result<Option<String>, Fault> {
+        let bytes = files::read(path, LONGEST);
+        let bytes = bytes.map_err(|error| Fault::from(format!("read {}", path.display()), error))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+    fn list(&self, folder: &Path) -> Result<Option<Vec<String>>, Fault> {
+        files::names(folder).map_err(|error| Fault::from(format!("list {}", folder.display()), error))
+    }
+    fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, Fault> {
+        mounting::resolve(&self.guard, path)
+    }
+    fn sysctl(&self, key: &SysctlKey) -> Result<SysctlSeen, Fault> {
+        sysctl::see(&self.own, key)
+    }
+    fn mounts(&self) -> Result<Vec<MountEntry>, Fault> {
+        mounting::mounts()
+    }
+    fn backing(&self, device: &str) -> Option<PathBuf> {
+        mounting::backing(device)
+    }
+    fn inside(&self, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault> {
+        mounting::inside(&self.guard, folder, sentinel)
+    }
+    fn systemd(&self) -> bool {
+        systemd::runs()
+    }
+    fn owes(&self, debt: &str) -> bool {
+        debts::owes(&self.run_dir, debt)
+    }
+    fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
+        postgres::ask(server, question)
+    }
+}
+
+impl Actuator for Host {
+    fn perform(&mut self, step: &Step) -> Result<(), Fault> {
+        let failed = |error: std::io::Error| Fault::from(step.to_string(), error);
+        match step {
+            Step::SetSysctl { key, value } => sysctl::set(&self.own, key, value),
+            Step::WriteFile { path, text, mode } => self.write(path, text, *mode).map_err(failed),
+            Step::RemoveFile { path } => self.remove(path).map_err(failed),
+            Step::MakeFolder { path } => mounting::make_folder(&self.guard, path),
+            Step::Own { path, owner, mode } => mounting::own(&self.guard, path, owner.as_deref(), *mode),
+            Step::Owe { debt } => debts::owe(&self.run_dir, debt).map_err(failed),
+            Step::Settle { debt } => debts::settle(&self.run_dir, debt).map_err(failed),
+            Step::Systemd { verb, unit } => {
+                let _own = self.own.mounting();
+                systemd::ask(*verb, unit)
+            }
+            Step::Mount { source, target, fstype, options } => {
+                let _own = self.own.mounting();
+                mounting::mount(&self.guard, (source, target), fstype, options)
+            }
+            Step::Remount { target, options } => {
+                let _own = self.own.mounting();
+                mounting::remount(&self.guard, target, options)
+            }
+            Step::Unmount { target } => {
+                let _own = self.own.mounting();
+                mounting::unmount(&self.guard, target)
+            }
+            Step::ReloadPostgres { server } => postgres::reload(server),
+            Step::AlterPostgres { server, role, database, setting, value } => {
+                postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is owed: a reload that must still be done, noted before the file that makes it necessary is touched.
+//!
+//! One small file per debt below `/run`, synced; it outlives the agent, and not the boot, after which every daemon has
+//! read its files anyway.
+
+use crate::{files, identity};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Note a debt. Noting it twice is noting it once.
+pub(crate) fn owe(run_dir: &Path, debt: &str) -> io::Result<()> {
+    files::make_folder(&run_dir.join("owed"), 0o700)?;
+    files::replace(&file(run_dir, debt), text(debt).as_bytes(), 0o600)
+}
+
+/// Forget a debt.
+pub(crate) fn settle(run_dir: &Path, debt: &str) -> io::Result<()> {
+    files::remove(&file(run_dir, debt))
+}
+
+/// Whether it was noted since boot.
+pub(crate) fn owes(run_dir: &Path, debt: &str) -> bool {
+    let noted = files::read(&file(run_dir, debt), 4096);
+    noted.is_ok_and(|noted| noted.is_some_and(|noted| noted == text(debt).as_bytes()))
+}
+
+/// With the boot's id, for where the folder outlives a boot.
+fn text(debt: &str) -> String {
+    format!("{}\n{debt}\n", identity::boot_id())
+}
+
+fn file(run_dir: &Path, debt: &str) -> PathBuf {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    let one = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("~{byte:02x}") };
+    run_dir.join("owed").join(debt.bytes().map(one).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    const DEBT: &str = "postgresql/13/main reload";
+
+    #[test]
+    fn a_debt_is_owed_until_it_is_settled_and_no_other_is() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(!owes(folder.path(), DEBT));
+        owe(folder.path(), DEBT).unwrap();
+        owe(folder.path(), DEBT).unwrap();
+        assert!(owes(folder.path(), DEBT));
+        assert!(!owes(folder.path(), "postgresql/13-main reload"));
+        settle(folder.path(), DEBT).unwrap();
+        settle(folder.path(), DEBT).unwrap();
+        assert!(!owes(folder.path(), DEBT));
+    }
+
+    #[test]
+    fn a_debt_of_another_boot_is_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        owe(folder.path(), DEBT).unwrap();
+        files::replace(&file(folder.path(), DEBT), format!("other-boot\n{DEBT}\n").as_bytes(), 0o600)
+            .unwrap();
+        assert!(!owes(folder.path(), DEBT));
+    }
+
+    #[test]
+    fn no_debt_leads_out_of_its_folder() {
+        let path = file(Path::new("/run/evenkeel"), "../../etc/passwd");
+        assert_eq!(path.parent(), Some(Path::new("/run/evenkeel/owed")));
+        assert_ne!(file(Path::new("/r"), "a/b"), file(Path::new("/r"), "a~2fb"));
+    }
+}

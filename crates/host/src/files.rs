@@ -1,0 +1,288 @@
+//! Whole files: read with a bound, replaced atomically, never through a symlink that somebody else may move.
+//!
+//! Nothing here edits a file in place, and nothing here waits: a FIFO or a device is refused before it is opened.
+
+use crate::walk;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+pub use crate::tree::{TreeEntry, read_tree};
+
+/// How the name of a file ends that is being written. A killed run leaves one at most, and the next run replaces it.
+const NEW: &str = ".evenkeel-new";
+/// The most names a folder may have.
+const MOST_NAMES: usize = 100_000;
+
+/// What tells one version of a file from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileState {
+    inode: u64,
+    size: i64,
+    modified: (i64, i64),
+}
+
+impl FileState {
+    #[expect(
+        clippy::cast_possible_wrap,
+        clippy::unnecessary_cast,
+        reason = "the types differ between machines"
+    )]
+    fn of(stat: &Stat) -> Self {
+        let modified = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
+        Self { inode: stat.st_ino, size: stat.st_size, modified }
+    }
+
+    /// How the file at a path stands; a symlink is not followed.
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        rustix::fs::lstat(path).ok().as_ref().map(Self::of)
+    }
+}
+
+/// The bytes of a regular file, or `None` where there is no such file. Symlinks are followed.
+///
+/// # Errors
+/// It is no regular file, is longer than `cap` bytes, or cannot be read.
+pub fn read(path: &Path, cap: usize) -> io::Result<Option<Vec<u8>>> {
+    let fd = match rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        opened => opened?,
+    };
+    let stat = rustix::fs::fstat(&fd)?;
+    refuse_irregular(&stat)?;
+    // Looked at first, opened afterwards: even opening a device can set something off.
+    let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let file = rustix::fs::open(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    read_capped(File::from(file), &stat, cap).map(Some)
+}
+
+pub(crate) fn refuse_irregular(stat: &Stat) -> io::Result<()> {
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(()),
+        FileType::Directory => Err(Errno::ISDIR.into()),
+        other => Err(io::Error::other(format!("it is no regular file but a {}", word(other)))),
+    }
+}
+
+/// What a person calls a kind of file.
+pub(crate) fn word(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "file",
+        FileType::Directory => "folder",
+        FileType::Symlink => "symlink",
+        FileType::Fifo => "FIFO",
+        FileType::Socket => "socket",
+        FileType::CharacterDevice | FileType::BlockDevice => "device",
+        FileType::Unknown => "file of an unknown kind",
+    }
+}
+
+pub(crate) fn read_capped(file: File, stat: &Stat, cap: usize) -> io::Result<Vec<u8>> {
+    let size = usize::try_from(stat.st_size).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(size.min(cap) + 1);
+    file.take(cap as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > cap {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {cap} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// The names in a folder, sorted. A folder that is not there has none. Names of files that are just being written are
+/// left out, and so is what is not UTF-8.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub fn list(folder: &Path) -> io::Result<Vec<String>> {
+    Ok(names(folder)?.unwrap_or_default())
+}
+
+/// As [`list`], telling a folder that is not there.
+pub(crate) fn names(folder: &Path) -> io::Result<Option<Vec<String>>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if missing(&error) => return Ok(None),
+        entries => entries?,
+    };
+    let mut names = vec![];
+    for entry in entries {
+        if names.len() == MOST_NAMES {
+            return Err(io::Error::other(format!("more than {MOST_NAMES} names in one folder")));
+        }
+        let name = entry?.file_name().into_string().ok();
+        names.extend(name.filter(|name| !name.ends_with(NEW)));
+    }
+    names.sort_unstable();
+    Ok(Some(names))
+}
+
+fn missing(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Make a folder, and those above it. One that is there stays as it is.
+///
+/// # Errors
+/// It cannot be made, or something else is in its place.
+pub fn make_folder(path: &Path, mode: u32) -> io::Result<()> {
+    walk::folder(path, Some(mode)).map(drop)
+}
+
+/// Remove a file; it need not be there. A symlink is removed, not what it leads to.
+///
+/// # Errors
+/// It is there and cannot be removed.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let (above, name) = split(path)?;
+    let folder = match walk::folder(above, None) {
+        Err(error) if missing(&error) => return Ok(()),
+        folder => folder?,
+    };
+    match rustix::fs::unlinkat(&folder, name, AtFlags::empty()) {
+        Err(Errno::NOENT) => Ok(()),
+        removed => {
+            removed?;
+            walk::sync(&folder)
+        }
+    }
+}
+
+/// Replace a file, whole and atomically: a reader, a crash or a power cut meets the old file or the new one.
+///
+/// Missing folders above it are made. An old file keeps its owner, permission bits, label and user attributes; a new
+/// one gets `mode`. Nothing is written where the bytes are the same. A symlink in its place is replaced.
+///
+/// # Errors
+/// A folder on the way cannot be reached safely, something else than a file is in its place, or writing failed; then
+/// the old file is still there.
+pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    replace_noted(path, bytes, mode, &|_| ())
+}
+
+/// As [`replace`]; `note` hears how the new file stands, before anybody can see it.
+pub(crate) fn replace_noted(
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    note: &dyn Fn(FileState),
+) -> io::Result<()> {
+    let (above, name) = split(path)?;
+    let folder = walk::folder(above, Some(0o755))?;
+    let old = Old::look(&folder, name)?;
+    if old.as_ref().is_some_and(|old| old.holds(bytes)) {
+        return Ok(());
+    }
+    let mut new = OsString::from(".");
+    new.push(name);
+    new.push(NEW);
+    let written = write_new(&folder, &new, bytes, mode, old.as_ref()).and_then(|stat| {
+        note(FileState::of(&stat));
+        put_in_place(&folder, &new, name, &stat)
+    });
+    if written.is_err() {
+        let _ = rustix::fs::unlinkat(&folder, &new, AtFlags::empty());
+    }
+    written
+}
+
+fn split(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let bad = || io::Error::new(io::ErrorKind::InvalidInput, "a file's path is absolute and ends in a name");
+    if !path.is_absolute() {
+        return Err(bad());
+    }
+    path.parent().zip(path.file_name()).ok_or_else(bad)
+}
+
+/// A regular file that is about to be replaced.
+struct Old {
+    file: File,
+    stat: Stat,
+}
+
+impl Old {
+    fn look(folder: &OwnedFd, name: &OsStr) -> io::Result<Option<Self>> {
+        let seen = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(None),
+            seen => seen?,
+        };
+        if FileType::from_raw_mode(seen.st_mode) == FileType::Symlink {
+            return Ok(None);
+        }
+        refuse_irregular(&seen)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?);
+        let stat = rustix::fs::fstat(&file)?;
+        refuse_irregular(&stat)?;
+        Ok(Some(Self { file, stat }))
+    }
+
+    fn holds(&self, bytes: &[u8]) -> bool {
+        let same_size = u64::try_from(self.stat.st_size).is_ok_and(|size| size == bytes.len() as u64);
+        let mut held = Vec::with_capacity(bytes.len());
+        same_size && (&self.file).take(bytes.len() as u64 + 1).read_to_end(&mut held).is_ok() && held == bytes
+    }
+}
+
+/// Write the new file beside the old one, as readable as it will be, and durably.
+fn write_new(folder: &OwnedFd, new: &OsStr, bytes: &[u8], mode: u32, old: Option<&Old>) -> io::Result<Stat> {
+    match rustix::fs::unlinkat(folder, new, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(folder, new, flags, Mode::from_raw_mode(0o600))?);
+    file.write_all(bytes)?;
+    if let Some(old) = old {
+        keep_owner(&file, &old.stat)?;
+        keep_attributes(&file, &old.file)?;
+    }
+    let mode = old.map_or(mode, |old| old.stat.st_mode & 0o777);
+    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+    file.sync_all()?;
+    Ok(rustix::fs::fstat(&file)?)
+}
+
+fn keep_owner(file: &File, old: &Stat) -> io::Result<()> {
+    let new = rustix::fs::fstat(file)?;
+    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid) {
+        return Ok(());
+    }
+    let (uid, gid) = (rustix::fs::Uid::from_raw(old.st_uid), rustix::fs::Gid::from_raw(old.st_gid));
+    Ok(rustix::fs::fchown(file, Some(uid), Some(gid))?)
+}
+
+/// Labels, access lists and what users noted. Not what binds to the old bytes or gives power: hashes, capabilities.
+fn keep_attributes(new: &File, old: &File) -> io::Result<()> {
+    let mut names = vec![0; 4096];
+    let length = match rustix::fs::flistxattr(old, &mut names[..]) {
+        Err(Errno::NOTSUP) => return Ok(()),
+        length => length?,
+    };
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| worth_keeping(name)) {
+        let mut value = vec![0; 65536];
+        let length = rustix::fs::fgetxattr(old, name, &mut value[..])?;
+        match rustix::fs::fsetxattr(new, name, &value[..length], rustix::fs::XattrFlags::empty()) {
+            // In a user namespace labels cannot be set; the folder's default is all there is.
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn worth_keeping(name: &[u8]) -> bool {
+    let exact: [&[u8]; 3] = [b"security.selinux", b"security.SMACK64", b"system.posix_acl_access"];
+    exact.contains(&name) || name.starts_with(b"user.")
+}
+
+fn put_in_place(folder: &OwnedFd, new: &OsStr, name: &OsStr, written: &Stat) -> io::Result<()> {
+    // Another process of ours at the same file would have put its own, perhaps half written, under this name.
+    let there = rustix::fs::statat(folder.as_fd(), new, AtFlags::SYMLINK_NOFOLLOW)?;
+    if (there.st_dev, there.st_ino) != (written.st_dev, written.st_ino) {
+        return Err(io::Error::other("somebody else is writing the same file"));
+    }
+    rustix::fs::renameat(folder, new, folder, name)?;
+    walk::sync(folder)
+}

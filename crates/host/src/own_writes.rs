@@ -1,0 +1,90 @@
+//! What we did ourselves, so that our own writes wake nobody; shared between a [`crate::Host`] and its watcher.
+//!
+//! It is a hint only. What is forgotten here costs one more look at the node, never a missed one.
+
+use crate::files::FileState;
+use crate::sysctl::Params;
+use evenkeel_core::SysctlKey;
+use std::collections::HashMap;
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The registry; clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct OwnWrites(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    params: Params,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How each file stood when we had last written it; `None` where we removed it.
+    files: HashMap<PathBuf, Option<FileState>>,
+    /// The last value of each parameter that we wrote, as it read afterwards.
+    sysctls: HashMap<SysctlKey, String>,
+    /// The mount table's hash at the end of our last act on it.
+    mounts: Option<u64>,
+    /// How many of our acts on the mount table are under way.
+    mounting: usize,
+}
+
+/// One of our acts on the mount table; it ends when this is dropped.
+pub(crate) struct Mounting(OwnWrites);
+
+impl OwnWrites {
+    /// The kernel parameters that are held open.
+    pub(crate) fn params(&self) -> &Params {
+        &self.0.params
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wrote_file(&self, path: &Path, state: Option<FileState>) {
+        self.known().files.insert(path.to_owned(), state);
+    }
+
+    pub(crate) fn is_own_file(&self, path: &Path, state: Option<FileState>) -> bool {
+        self.known().files.get(path) == Some(&state)
+    }
+
+    pub(crate) fn wrote_sysctl(&self, key: &SysctlKey, value: &str) {
+        self.known().sysctls.insert(key.clone(), value.to_owned());
+    }
+
+    pub(crate) fn is_own_sysctl(&self, key: &SysctlKey, value: &str) -> bool {
+        self.known().sysctls.get(key).is_some_and(|own| own == value)
+    }
+
+    pub(crate) fn mounting(&self) -> Mounting {
+        self.known().mounting += 1;
+        Mounting(self.clone())
+    }
+
+    /// Whether one of our acts on the mount table is under way, and the table's hash at the end of the last.
+    pub(crate) fn mounts(&self) -> (bool, Option<u64>) {
+        let known = self.known();
+        (known.mounting > 0, known.mounts)
+    }
+}
+
+impl Drop for Mounting {
+    fn drop(&mut self) {
+        let table = crate::mounting::table().ok().map(|table| hash(&table));
+        let mut known = self.0.known();
+        known.mounts = table;
+        known.mounting -= 1;
+    }
+}
+
+pub(crate) fn hash(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    bytes.hash(&mut hasher);
+    hasher.finish()
+}
