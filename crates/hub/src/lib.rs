@@ -1,1 +1,21 @@
-//! Placeholder.
+//! evenkeel's central endpoint: it takes what agents report, keeps it, and tells people how the fleet stands.
+//!
+//! It answers and never asks: it opens no connection to a node, and its answers carry no command.
+//!
+//! ```text
+//! POST /v1/events ─► wire (parse) ─► writer (one thread, one transaction for many requests) ─► merge ─► store
+//! GET  /api/v1/…, / ─► view (readers beside the writer) ─► liveness (derived on reading) ─► http, pages
+//! ```
+
+pub mod config;
+pub mod http;
+pub mod liveness;
+pub mod merge;
+pub mod metrics;
+mod pages;
+mod serve;
+pub mod store;
+pub mod wire;
+pub mod writer;
+
+pub use serve::{ServeError, Served, open, serve};

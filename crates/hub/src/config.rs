@@ -1,0 +1,220 @@
+//! `hub.yaml`: strict, and every error at its line. Command line over environment over file over default.
+
+use serde::Deserialize;
+use std::io::Read as _;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the configuration is, unless the command line says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/evenkeel/hub.yaml";
+/// The most bytes of a configuration.
+const CAP: u64 = 256 * 1024;
+
+/// The file, as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// `ADDRESS:PORT` to listen on.
+    pub listen: String,
+    /// `sqlite:PATH`.
+    pub store: String,
+    /// Whether plain HTTP may be spoken beyond this machine.
+    pub allow_plain_http: bool,
+    /// How many days of history are kept.
+    pub keep_days: u32,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8484".to_owned(),
+            store: "sqlite:/var/lib/evenkeel-hub/hub.db".to_owned(),
+            allow_plain_http: false,
+            keep_days: 30,
+        }
+    }
+}
+
+/// What the command line and the environment say.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Over `listen`.
+    pub listen: Option<String>,
+    /// Over `store`.
+    pub store: Option<String>,
+    /// Or-ed with `allow_plain_http`.
+    pub insecure_listen: bool,
+}
+
+/// A configuration that holds together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: Vec<SocketAddr>,
+    /// The database's file.
+    pub store: PathBuf,
+    /// How long history is kept.
+    pub keep: Duration,
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("reading {path}")]
+    Read {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no configuration.
+    #[error("{path}:{line}: {why}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// The line; 0 where there is none.
+        line: u64,
+        /// What is wrong there.
+        why: String,
+    },
+    /// `listen` is no address.
+    #[error("listen: {text:?} is no ADDRESS:PORT; write for example 127.0.0.1:8484")]
+    Listen {
+        /// What it says.
+        text: String,
+    },
+    /// Plain HTTP would leave the machine.
+    #[error(
+        "listen: {at} is reachable from other machines and this hub speaks plain HTTP: anybody on the way could \
+         read and forge reports. Listen on 127.0.0.1 or [::1], or, where the network itself is trusted or \
+         encrypted, say so with --insecure-listen or `allow_plain_http: true`"
+    )]
+    PlainHttp {
+        /// The address.
+        at: SocketAddr,
+    },
+    /// `store` names no store.
+    #[error(
+        "store: {text:?} is no store; write sqlite:PATH, for example sqlite:/var/lib/evenkeel-hub/hub.db"
+    )]
+    Store {
+        /// What it says.
+        text: String,
+    },
+    /// `keep_days` is 0.
+    #[error("keep_days: 0 would keep no history at all; the least is 1")]
+    KeepNothing,
+}
+
+/// Reads `path`; a missing file is the defaults unless it was `asked` for.
+///
+/// # Errors
+/// When the file cannot be read or does not parse.
+pub fn read(path: &Path, asked: bool) -> Result<File, ConfigError> {
+    let name = || path.display().to_string();
+    let mut text = String::new();
+    let opened = std::fs::File::open(path).and_then(|file| file.take(CAP + 1).read_to_string(&mut text));
+    match opened {
+        Ok(_) if text.len() as u64 > CAP => {
+            Err(ConfigError::Parse { path: name(), line: 0, why: format!("it has more than {CAP} bytes") })
+        }
+        Ok(_) => parse(&text, &name()),
+        Err(why) if why.kind() == std::io::ErrorKind::NotFound && !asked => Ok(File::default()),
+        Err(source) => Err(ConfigError::Read { path: name(), source }),
+    }
+}
+
+fn parse(text: &str, path: &str) -> Result<File, ConfigError> {
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(File::default());
+    }
+    let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
+    serde_yaml::from_str_with_options(text, options).map_err(|why| ConfigError::Parse {
+        path: path.to_owned(),
+        line: why.location().map_or(0, |at| at.line()),
+        why: why.to_string(),
+    })
+}
+
+/// Settles what is in force.
+///
+/// # Errors
+/// When something does not hold together; the error says what to write instead.
+pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
+    let text = over.listen.unwrap_or(file.listen);
+    let listen: Vec<SocketAddr> =
+        text.to_socket_addrs().map_err(|_| ConfigError::Listen { text: text.clone() })?.collect();
+    if listen.is_empty() {
+        return Err(ConfigError::Listen { text });
+    }
+    if !(over.insecure_listen || file.allow_plain_http)
+        && let Some(&at) = listen.iter().find(|at| !at.ip().is_loopback())
+    {
+        return Err(ConfigError::PlainHttp { at });
+    }
+    let text = over.store.unwrap_or(file.store);
+    let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+    let store = PathBuf::from(path.ok_or_else(|| ConfigError::Store { text: text.clone() })?);
+    if file.keep_days == 0 {
+        return Err(ConfigError::KeepNothing);
+    }
+    Ok(Config { listen, store, keep: Duration::from_secs(u64::from(file.keep_days) * 86_400) })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::{File, Overrides, parse, settle};
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line() {
+        let why = parse("listen: 127.0.0.1:1\nkeep_day: 3\n", "hub.yaml").unwrap_err().to_string();
+        assert!(why.starts_with("hub.yaml:2: "), "{why}");
+        assert!(why.contains("keep_day"), "{why}");
+    }
+
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let why = parse("keep_days: 3\nkeep_days: 4\n", "hub.yaml").unwrap_err().to_string();
+        assert!(why.starts_with("hub.yaml:2: "), "{why}");
+    }
+
+    #[test]
+    fn a_file_of_comments_is_the_defaults() {
+        assert_eq!(parse("# nothing\n\n", "hub.yaml").unwrap(), File::default());
+    }
+
+    #[test]
+    fn plain_http_beyond_the_machine_is_refused_until_it_is_asked_for() {
+        let file = File { listen: "0.0.0.0:8484".to_owned(), ..File::default() };
+        let why = settle(file.clone(), Overrides::default()).unwrap_err().to_string();
+        assert!(why.contains("plain HTTP") && why.contains("--insecure-listen"), "{why}");
+        assert!(settle(file.clone(), Overrides { insecure_listen: true, ..Overrides::default() }).is_ok());
+        assert!(settle(File { allow_plain_http: true, ..file }, Overrides::default()).is_ok());
+    }
+
+    #[test]
+    fn the_command_line_is_over_the_file() {
+        let over = Overrides {
+            listen: Some("[::1]:9".to_owned()),
+            store: Some("sqlite:x.db".to_owned()),
+            insecure_listen: false,
+        };
+        let config = settle(File::default(), over).unwrap();
+        assert_eq!(config.listen, ["[::1]:9".parse().unwrap()]);
+        assert_eq!(config.store.to_str(), Some("x.db"));
+    }
+
+    #[test]
+    fn a_store_or_an_address_that_is_none_says_what_to_write() {
+        let wrong = |listen: &str, store: &str| {
+            let file = File { listen: listen.to_owned(), store: store.to_owned(), ..File::default() };
+            settle(file, Overrides::default()).unwrap_err().to_string()
+        };
+        assert!(wrong("8484", "sqlite:x").contains("127.0.0.1:8484"));
+        assert!(wrong("127.0.0.1:1", "mysql://x").contains("sqlite:PATH"));
+    }
+}

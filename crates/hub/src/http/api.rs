@@ -1,0 +1,369 @@
+//! The user API: JSON for programs, keyset pages, the same words as the reports.
+
+use super::{Hub, Problem};
+use crate::liveness::{self, HubTimes, flags, skew_ms};
+use crate::merge::holes;
+use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, View};
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use evenkeel_report::{
+    Agent, Change, Counts, Drift, Liveness, Phase, Seq, SpecState, Spool, Status, Timestamp, Writer,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+/// How many nodes or entries a page has, unless asked otherwise, and at most.
+const PAGE: usize = 100;
+const PAGE_MOST: usize = 1000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NodesQuery {
+    after: Option<String>,
+    after_source: Option<String>,
+    limit: Option<usize>,
+    tier: Option<String>,
+    status: Option<String>,
+    liveness: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct NodeJson {
+    name: String,
+    source: String,
+    tier: String,
+    labels: BTreeMap<String, String>,
+    boot_id: String,
+    agent: Agent,
+    first_seen: Option<Timestamp>,
+    last_seen: Option<Timestamp>,
+    liveness: Liveness,
+    flags: Vec<&'static str>,
+    /// How far the node's clock is ahead (ms), where it is off by more than a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_skew_ms: Option<i64>,
+    seq: Seq,
+    interval_s: u64,
+    spec: SpecState,
+    /// The worst status of any item.
+    status: Status,
+    counts: Counts,
+    state_digest: String,
+    digest_ok: Option<bool>,
+    missing_reports: u64,
+    spool: Option<Spool>,
+}
+
+impl NodeJson {
+    fn new(row: NodeRow, times: HubTimes) -> Self {
+        let doc = row.doc;
+        Self {
+            source: row.source,
+            first_seen: Timestamp::from_unix_ms(doc.first_seen),
+            last_seen: Timestamp::from_unix_ms(doc.last_seen),
+            liveness: liveness::liveness(Some(doc.last_seen), doc.interval_s(), times),
+            flags: flags(&doc, times.now),
+            clock_skew_ms: skew_ms(&doc),
+            seq: doc.voice.seq,
+            interval_s: doc.interval_s(),
+            status: doc.worst(),
+            counts: doc.counts,
+            digest_ok: doc.digest_ok,
+            missing_reports: doc.missing,
+            spool: doc.beat.as_ref().map(|beat| beat.spool),
+            name: doc.node.name,
+            tier: doc.node.tier,
+            labels: doc.node.labels,
+            boot_id: doc.node.boot_id,
+            agent: doc.agent,
+            spec: doc.spec,
+            state_digest: doc.digest_told,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct NodesPage {
+    nodes: Vec<NodeJson>,
+    /// The address of the next page; nothing on the last.
+    next: Option<String>,
+}
+
+pub(super) async fn nodes(
+    State(hub): State<Arc<Hub>>,
+    query: Result<Query<NodesQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<NodesPage>, Problem> {
+    let Query(query) = query.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.body_text()))?;
+    check_words(&query)?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
+    let times = hub.times();
+    let (rows, more, query) = hub
+        .ask(move |view| matching(view, &query, limit, times).map(|(rows, more)| (rows, more, query)))
+        .await?;
+    let next = rows.last().filter(|_| more).map(|last| next_page(&query, limit, last));
+    Ok(Json(NodesPage { nodes: rows.into_iter().map(|row| NodeJson::new(row, times)).collect(), next }))
+}
+
+fn check_words(query: &NodesQuery) -> Result<(), Problem> {
+    let statuses: Vec<_> = Status::ALL.iter().map(|status| status.word()).chain(["open"]).collect();
+    let lives: Vec<_> = liveness::ALL.iter().map(|one| liveness::word(*one)).collect();
+    for (field, given, known) in [("status", &query.status, statuses), ("liveness", &query.liveness, lives)] {
+        if let Some(word) = given.as_deref()
+            && !known.contains(&word)
+        {
+            let detail = format!("{field} {word:?} is none of: {}", known.join(", "));
+            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
+        }
+    }
+    Ok(())
+}
+
+/// Walks the nodes from where the page before ended until the page is full; whether there may be more.
+fn matching(
+    view: &dyn View,
+    query: &NodesQuery,
+    limit: usize,
+    times: HubTimes,
+) -> crate::store::Result<(Vec<NodeRow>, bool)> {
+    // Without a source a name is passed whole: no source sorts after the largest character.
+    let source = query.after_source.clone().unwrap_or_else(|| char::MAX.to_string());
+    let mut at = query.after.clone().map(|name| (name, source));
+    let mut found = vec![];
+    loop {
+        let chunk =
+            view.nodes(at.as_ref().map(|(name, source)| (name.as_str(), source.as_str())), PAGE_MOST)?;
+        let last = chunk.len() < PAGE_MOST;
+        at = chunk.last().map(|row| (row.doc.node.name.clone(), row.source.clone()));
+        found.extend(chunk.into_iter().filter(|row| fits(row, query, times)));
+        if found.len() > limit || last {
+            let more = found.len() > limit;
+            found.truncate(limit);
+            return Ok((found, more));
+        }
+    }
+}
+
+fn fits(row: &NodeRow, query: &NodesQuery, times: HubTimes) -> bool {
+    let doc = &row.doc;
+    let status = |word: &str| match word {
+        "open" => doc.worst().is_open(),
+        word => doc.worst().word() == word,
+    };
+    let alive = || liveness::word(liveness::liveness(Some(doc.last_seen), doc.interval_s(), times));
+    query.tier.as_ref().is_none_or(|tier| *tier == doc.node.tier)
+        && query.status.as_deref().is_none_or(status)
+        && query.liveness.as_deref().is_none_or(|word| alive() == word)
+}
+
+fn next_page(query: &NodesQuery, limit: usize, last: &NodeRow) -> String {
+    let mut url = format!(
+        "/api/v1/nodes?after={}&after_source={}&limit={limit}",
+        encode(&last.doc.node.name),
+        encode(&last.source)
+    );
+    for (key, value) in [("tier", &query.tier), ("status", &query.status), ("liveness", &query.liveness)] {
+        if let Some(value) = value {
+            url = format!("{url}&{key}={}", encode(value));
+        }
+    }
+    url
+}
+
+/// Percent-encoding of everything that is not unreserved (RFC 3986, 2.3).
+pub(crate) fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ItemJson {
+    id: String,
+    status: Option<Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    drift: Vec<Drift>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    attempts: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer: Option<Writer>,
+    /// The report that last set it.
+    seq: Seq,
+}
+
+impl ItemJson {
+    fn new(id: String, row: ItemRow) -> Self {
+        let ItemRow { status, detail, seq } = row;
+        Self {
+            id,
+            status,
+            phase: detail.phase,
+            reason: detail.reason,
+            drift: detail.drift,
+            declared_at: detail.declared_at,
+            since: detail.since,
+            attempts: detail.attempts,
+            writer: detail.writer,
+            seq,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct NodeAndItems {
+    #[serde(flatten)]
+    node: NodeJson,
+    /// The runs of reports that never came, first and last number.
+    gaps: Vec<(u64, u64)>,
+    /// Worst first.
+    items: Vec<ItemJson>,
+}
+
+pub(super) async fn node(
+    State(hub): State<Arc<Hub>>,
+    Path(name): Path<String>,
+) -> Result<Json<NodeAndItems>, Problem> {
+    let times = hub.times();
+    let answer = hub.ask(move |view| {
+        let Some(row) = view.node(&name)? else { return Ok(None) };
+        let mut items = view.items(row.key)?;
+        items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
+        let seen = view.seen(row.key, row.doc.voice.seq.epoch)?;
+        let gaps = holes(&row.doc, &seen);
+        let items = items.into_iter().map(|(id, item)| ItemJson::new(id, item)).collect();
+        Ok(Some(NodeAndItems { node: NodeJson::new(row, times), gaps, items }))
+    });
+    answer.await?.map(Json).ok_or_else(unknown_node)
+}
+
+fn unknown_node() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no node of this name or source has ever reported here")
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TimelineQuery {
+    limit: Option<usize>,
+    before: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct ChangeJson {
+    time: Option<Timestamp>,
+    received: Option<Timestamp>,
+    seq: Seq,
+    /// `item`, or `spec` for the commit in force.
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    item: Option<String>,
+    status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    change: Option<Change>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<Phase>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    drift: Vec<Drift>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer: Option<Writer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    since: Option<Timestamp>,
+    /// The commit in force.
+    commit: Option<String>,
+    /// The commit that was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_commit: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<String>,
+}
+
+impl ChangeJson {
+    fn new(row: HistoryRow) -> Self {
+        let spec = row.item == SPEC_ITEM;
+        let detail = row.detail;
+        Self {
+            time: Timestamp::from_unix_ms(row.at),
+            received: Timestamp::from_unix_ms(row.got),
+            seq: row.place.seq,
+            kind: if spec { "spec" } else { "item" },
+            item: Some(row.item).filter(|_| !spec),
+            status: row.status,
+            change: detail.change,
+            phase: detail.phase,
+            reason: detail.reason,
+            drift: detail.drift,
+            writer: detail.writer,
+            declared_at: detail.declared_at,
+            since: detail.since,
+            commit: row.commit,
+            target_commit: detail.target,
+            errors: detail.errors,
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Timeline {
+    changes: Vec<ChangeJson>,
+    /// The address of the older page; nothing on the last.
+    next: Option<String>,
+}
+
+pub(super) async fn timeline(
+    State(hub): State<Arc<Hub>>,
+    Path(name): Path<String>,
+    query: Result<Query<TimelineQuery>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Timeline>, Problem> {
+    let Query(query) = query.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.body_text()))?;
+    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
+    let before = query.before.as_deref().map(cursor).transpose()?;
+    let address = encode(&name);
+    let rows = hub.ask(move |view| {
+        let Some(row) = view.node(&name)? else { return Ok(None) };
+        let before = before.as_ref().map(|(place, item)| (*place, item.as_str()));
+        view.timeline(row.key, before, limit + 1).map(Some)
+    });
+    let mut rows = rows.await?.ok_or_else(unknown_node)?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    let next = rows.last().filter(|_| more).map(|last| {
+        let Place { seq, sub } = last.place;
+        let at = encode(&format!("{}:{}:{sub}:{}", seq.epoch, seq.n, last.item));
+        format!("/api/v1/nodes/{address}/timeline?before={at}&limit={limit}")
+    });
+    Ok(Json(Timeline { changes: rows.into_iter().map(ChangeJson::new).collect(), next }))
+}
+
+/// `epoch:n:sub:item`, as `next` gives it.
+fn cursor(text: &str) -> Result<(Place, String), Problem> {
+    let mut parts = text.splitn(4, ':');
+    let mut part = || parts.next();
+    let parsed = (|| {
+        let seq = Seq { epoch: part()?.parse().ok()?, n: part()?.parse().ok()? };
+        let sub = part()?.parse().ok()?;
+        Some((Place { seq, sub }, part()?.to_owned()))
+    })();
+    let detail = "`before` is not a place in a timeline; take it from `next` of the page before";
+    parsed.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, detail))
+}
+
+pub(super) async fn healthz(State(hub): State<Arc<Hub>>) -> Result<Json<serde_json::Value>, Problem> {
+    hub.ask(|view| view.nodes(None, 1)).await?;
+    Ok(Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })))
+}

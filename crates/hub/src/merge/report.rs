@@ -1,0 +1,64 @@
+//! One report into the rows.
+
+use super::{Outcome, Told, find_or_add, hear, history, items, judge, own_digest};
+use crate::store::{NodeRow, Ranges, Result, Tx, Voice};
+use evenkeel_report::{Event, Report, Scope, Seq};
+
+/// Stores one report, unless it is stored already.
+///
+/// # Errors
+/// When the store fails; nothing is to be committed then.
+pub fn report(tx: &mut dyn Tx, event: &Event<Report>, now: i64) -> Result<Outcome> {
+    let seq = event.data.seq;
+    let mut row = find_or_add(tx, &event.source, now)?;
+    let mut seen = tx.seen(row.key, seq.epoch)?;
+    if seen.contains(seq.n) {
+        return Ok(Outcome { duplicate: true, want_full: row.doc.wants_full() });
+    }
+    receive(tx, &row, seq, &mut seen, event, now)?;
+    items::apply(tx, &row, &event.data)?;
+    let doc = &mut row.doc;
+    let voice = Voice { seq, beat: false, at: event.time.unix_ms(), got: now };
+    let data = &event.data;
+    let told = Told {
+        node: &data.node,
+        agent: &data.agent,
+        spec: &data.spec,
+        counts: &data.counts,
+        digest: &data.state_digest,
+        voice,
+    };
+    hear(doc, &told);
+    doc.top = doc.top.max(Some(seq));
+    if data.scope == Scope::Full {
+        doc.full_tried = doc.full_tried.max(Some(seq));
+        doc.full = if data.truncated { doc.full } else { doc.full.max(Some(seq)) };
+    }
+    doc.digest_own = own_digest(tx, row.key)?;
+    let current = row.doc.voice.seq.epoch;
+    let seen = if current == seq.epoch { seen } else { tx.seen(row.key, current)? };
+    judge(&mut row.doc, &seen);
+    tx.put_node(row.key, &row.doc)?;
+    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full() })
+}
+
+/// Notes the number, and what the report adds to the history.
+fn receive(
+    tx: &mut dyn Tx,
+    row: &NodeRow,
+    seq: Seq,
+    seen: &mut Ranges,
+    event: &Event<Report>,
+    now: i64,
+) -> Result<()> {
+    let settled_before = seen.frontier();
+    let (drop, put) = seen.insert(seq.n);
+    tx.put_seen(row.key, seq.epoch, &drop, put, now)?;
+    let settled = seen.frontier();
+    history::of_report(tx, row, event, settled >= seq.n, now)?;
+    // This report closed a gap: between entries up to the frontier nothing can come any more.
+    if settled > seq.n {
+        tx.drop_echoes(row.key, seq.epoch, settled_before, settled)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,277 @@
+//! What the templates show: plain text, made from rows. Every string that a node wrote goes through `shown`.
+
+use super::words::{self, ago, shown};
+use crate::http::encode;
+use crate::liveness::{self, HubTimes, flags, liveness};
+use crate::store::{Detail, HistoryRow, ItemRow, NodeRow, SPEC_ITEM};
+use evenkeel_report::{Drift, Status, Sync, Timestamp};
+use std::collections::BTreeMap;
+
+/// A moment: as people speak, and exactly.
+pub(super) struct When {
+    pub(super) ago: String,
+    pub(super) exact: String,
+}
+
+impl When {
+    fn new(at: i64, now: i64) -> Self {
+        let exact = Timestamp::from_unix_ms(at).map(|at| at.to_string()).unwrap_or_default();
+        Self { ago: ago(at, now), exact }
+    }
+}
+
+/// One layer in which something is off.
+pub(super) struct Off {
+    pub(super) layer: String,
+    pub(super) attr: String,
+    pub(super) observed: Option<String>,
+    pub(super) desired: String,
+}
+
+fn offs(drift: &[Drift]) -> Vec<Off> {
+    let off = |drift: &Drift| Off {
+        layer: shown(&drift.layer.to_string()),
+        // The one attribute that most items have says nothing.
+        attr: if drift.attr == "value" { String::new() } else { shown(&drift.attr) },
+        observed: drift.observed.as_deref().map(shown),
+        desired: shown(&drift.desired),
+    };
+    drift.iter().map(off).collect()
+}
+
+/// An item as it stands.
+pub(super) struct OpenItem {
+    pub(super) id: String,
+    pub(super) status: &'static str,
+    pub(super) tone: &'static str,
+    pub(super) since: Option<When>,
+    pub(super) reason: Option<String>,
+    pub(super) declared_at: Option<String>,
+    pub(super) drift: Vec<Off>,
+    pub(super) attempts: u32,
+    pub(super) writer: Option<String>,
+}
+
+impl OpenItem {
+    pub(super) fn new(id: &str, item: &ItemRow, now: i64) -> Self {
+        let status = item.status.unwrap_or(Status::NotApplicable);
+        let detail = &item.detail;
+        Self {
+            id: shown(id),
+            status: words::status(status),
+            tone: tone(status.word()),
+            since: detail.since.map(|since| When::new(since.unix_ms(), now)),
+            reason: detail.reason.as_deref().map(shown),
+            declared_at: detail.declared_at.as_deref().map(shown),
+            drift: offs(&detail.drift),
+            attempts: detail.attempts,
+            writer: detail.writer.as_ref().map(words::writer),
+        }
+    }
+}
+
+/// The class that colours a status; the word is always beside it.
+fn tone(word: &str) -> &'static str {
+    match word {
+        "error" | "failed" | "missing" => "bad",
+        "non_compliant" | "pending" | "held" | "silent" | "late" => "warn",
+        "repaired" => "good",
+        _ => "plain",
+    }
+}
+
+/// A flag and what it means.
+pub(super) struct Flag {
+    pub(super) word: &'static str,
+    pub(super) means: &'static str,
+}
+
+/// A node in a table.
+pub(super) struct NodeLine {
+    pub(super) name: String,
+    pub(super) href: String,
+    pub(super) even: bool,
+    pub(super) liveness: &'static str,
+    pub(super) liveness_tone: &'static str,
+    pub(super) seen: When,
+    pub(super) flags: Vec<Flag>,
+    pub(super) commit: Option<String>,
+    pub(super) commit_full: String,
+    pub(super) sync: &'static str,
+    pub(super) sync_tone: &'static str,
+    pub(super) counts: Vec<(u32, &'static str, &'static str)>,
+    pub(super) open: Vec<OpenItem>,
+}
+
+impl NodeLine {
+    pub(super) fn new(row: &NodeRow, open: Vec<OpenItem>, times: HubTimes) -> Self {
+        let doc = &row.doc;
+        let alive = liveness::word(liveness(Some(doc.last_seen), doc.interval_s(), times));
+        let flag = |word| Flag { word, means: words::flag(word) };
+        let count = |status: &Status| (doc.counts.of(*status), words::status(*status), tone(status.word()));
+        let commit = doc.spec.observed_commit.as_deref().map(shown);
+        Self {
+            name: shown(&doc.node.name),
+            href: format!("/nodes/{}", encode(&row.source)),
+            even: words::woes(doc, times).is_empty(),
+            liveness: alive,
+            liveness_tone: tone(alive),
+            seen: When::new(doc.last_seen, times.now),
+            flags: flags(doc, times.now).into_iter().map(flag).collect(),
+            commit_full: commit.clone().unwrap_or_default(),
+            commit: commit.map(|commit| short(&commit)),
+            sync: words::sync(doc.spec.sync),
+            sync_tone: if doc.spec.sync == Sync::Failed { "bad" } else { "plain" },
+            counts: Status::ALL.iter().rev().map(count).filter(|count| count.0 > 0).collect(),
+            open,
+        }
+    }
+}
+
+/// As much of a commit as people read.
+fn short(commit: &str) -> String {
+    commit.chars().take(10).collect()
+}
+
+/// The nodes of one tier.
+pub(super) struct Tier {
+    pub(super) name: String,
+    pub(super) summary: String,
+    pub(super) nodes: Vec<NodeLine>,
+}
+
+impl Tier {
+    pub(super) fn new(name: &str, nodes: Vec<NodeLine>) -> Self {
+        let even = nodes.iter().filter(|node| node.even).count();
+        let summary = match nodes.len() {
+            all if all == even => format!("{all}, all even"),
+            all => format!("{even} of {all} even"),
+        };
+        let name = if name.is_empty() { "in no tier".to_owned() } else { shown(name) };
+        Self { name, summary, nodes }
+    }
+}
+
+/// A commit that was refused, and by whom.
+pub(super) struct Refusal {
+    pub(super) nodes: String,
+    pub(super) commit: Option<String>,
+    pub(super) in_force: Option<String>,
+    pub(super) errors: Vec<String>,
+}
+
+/// The refused specs, each with all the nodes that refused it.
+pub(super) fn refusals(rows: &[NodeRow]) -> Vec<Refusal> {
+    let mut by_spec: BTreeMap<_, Vec<&str>> = BTreeMap::new();
+    for row in rows {
+        let spec = &row.doc.spec;
+        if spec.sync == Sync::Failed || !spec.errors.is_empty() {
+            let key = (&spec.target_commit, &spec.observed_commit, &spec.errors);
+            by_spec.entry(key).or_default().push(&row.doc.node.name);
+        }
+    }
+    let told = by_spec.into_iter().map(|((target, observed, errors), names)| Refusal {
+        nodes: some_of(&names),
+        commit: target.as_deref().map(|commit| short(&shown(commit))),
+        in_force: observed.as_deref().map(|commit| short(&shown(commit))),
+        errors: errors.iter().flat_map(|error| error.lines()).map(shown).collect(),
+    });
+    told.collect()
+}
+
+fn some_of(names: &[&str]) -> String {
+    let first: Vec<_> = names.iter().take(5).map(|name| shown(name)).collect();
+    match names.len().saturating_sub(5) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+/// One repair.
+pub(super) struct Repair {
+    pub(super) node: String,
+    pub(super) href: String,
+    pub(super) change: Change,
+}
+
+impl Repair {
+    pub(super) fn new(name: Option<&String>, row: &HistoryRow, now: i64) -> Self {
+        let name = name.map_or("", String::as_str);
+        Self { node: shown(name), href: format!("/nodes/{}", encode(name)), change: Change::new(row, now) }
+    }
+}
+
+/// One entry of the history.
+pub(super) struct Change {
+    pub(super) when: When,
+    pub(super) item: Option<String>,
+    pub(super) status: String,
+    pub(super) tone: &'static str,
+    pub(super) cause: Option<&'static str>,
+    pub(super) drift: Vec<Off>,
+    pub(super) reason: Option<String>,
+    pub(super) writer: Option<String>,
+    pub(super) commit: Option<String>,
+    pub(super) target: Option<String>,
+    pub(super) errors: Vec<String>,
+}
+
+impl Change {
+    pub(super) fn new(row: &HistoryRow, now: i64) -> Self {
+        let Detail { change, reason, drift, writer, target, errors, .. } = &row.detail;
+        let spec = row.item == SPEC_ITEM;
+        let status = match row.status.as_str() {
+            "in_force" => "in force".to_owned(),
+            "failed" => "refused".to_owned(),
+            word => {
+                let known = Status::ALL.iter().find(|status| status.word() == word);
+                known.map_or(word, |known| words::status(*known)).to_owned()
+            }
+        };
+        Self {
+            when: When::new(row.at, now),
+            item: Some(shown(&row.item)).filter(|_| !spec),
+            status,
+            tone: tone(&row.status),
+            cause: change.map(|change| match change {
+                evenkeel_report::Change::Corrective => "the node had moved",
+                evenkeel_report::Change::Intentional => "the spec had moved",
+            }),
+            drift: offs(drift),
+            reason: reason.as_deref().map(shown),
+            writer: writer.as_ref().map(words::writer),
+            commit: row.commit.as_deref().map(|commit| short(&shown(commit))),
+            target: target.as_deref().map(|commit| short(&shown(commit))),
+            errors: errors.iter().flat_map(|error| error.lines()).map(shown).collect(),
+        }
+    }
+}
+
+/// What is known of a node beside its state.
+pub(super) fn about(row: &NodeRow, times: HubTimes) -> Vec<(&'static str, String)> {
+    let doc = &row.doc;
+    let labels: Vec<_> = doc.node.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let digest = match doc.digest_ok {
+        Some(true) => "proved: the hub has exactly what the node has",
+        Some(false) => "differs: the hub has asked for a full report",
+        None => "reports are on their way",
+    };
+    let mut about = vec![
+        ("Tier", shown(&doc.node.tier)),
+        ("Labels", shown(&labels.join(", "))),
+        ("Source", shown(&row.source)),
+        ("Repository", shown(&format!("{} {}", doc.spec.repo, doc.spec.branch))),
+        ("Agent", shown(&doc.agent.version)),
+        ("Boot", shown(&doc.node.boot_id)),
+        ("Known for", words::span(times.now.saturating_sub(doc.first_seen))),
+        ("State", digest.to_owned()),
+    ];
+    if doc.missing > 0 {
+        about.push(("Never came", format!("{} reports", doc.missing)));
+    }
+    if let Some(waiting) = doc.beat.as_ref().map(|beat| beat.spool.waiting).filter(|waiting| *waiting > 0) {
+        about.push(("Waiting", format!("{waiting} reports in its spool")));
+    }
+    about.retain(|(_, text)| !text.trim().is_empty());
+    about
+}

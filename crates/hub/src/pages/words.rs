@@ -1,0 +1,229 @@
+//! The plain sentences: whether things are even, and if not, what is the matter.
+
+use crate::liveness::{HubTimes, flags, liveness};
+use crate::store::{NodeDoc, NodeRow};
+use evenkeel_report::{Liveness, Status, Sync, Writer};
+
+/// Text from a node, with control and direction characters made visible: one value is one line, and reads as
+/// what it is.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().fold(String::new(), |mut out, c| {
+        let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}');
+        if c.is_control() || hidden {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+        out
+    })
+}
+
+/// How long ago, as coarse as people speak.
+pub(super) fn ago(at: i64, now: i64) -> String {
+    match now.saturating_sub(at) {
+        past if past < -1000 => "in the future".to_owned(),
+        past if past < 1000 => "just now".to_owned(),
+        past => format!("{} ago", span(past)),
+    }
+}
+
+/// A length of time (ms), as coarse as people speak.
+pub(super) fn span(ms: i64) -> String {
+    match ms / 1000 {
+        s if s < 120 => format!("{s} s"),
+        s if s < 7200 => format!("{} min", s / 60),
+        s if s < 172_800 => format!("{} h", s / 3600),
+        s => format!("{} days", s / 86_400),
+    }
+}
+
+fn items(count: u32, word: &str) -> String {
+    let noun = if count == 1 { "item" } else { "items" };
+    format!("{count} {noun} {word}")
+}
+
+/// How a status reads in a sentence.
+pub(super) fn status(status: Status) -> &'static str {
+    match status {
+        Status::NotApplicable => "not applicable",
+        Status::Compliant => "compliant",
+        Status::Skipped => "skipped",
+        Status::Repaired => "repaired",
+        Status::Pending => "pending",
+        Status::NonCompliant => "non-compliant",
+        Status::Error => "in error",
+    }
+}
+
+/// How a node's spec stands, for a person.
+pub(super) fn sync(sync: Sync) -> &'static str {
+    match sync {
+        Sync::Synced => "in sync",
+        Sync::Progressing => "being applied",
+        Sync::OutOfSync => "behind",
+        Sync::Failed => "newest refused",
+        Sync::Held => "held",
+        Sync::Unknown => "no spec yet",
+    }
+}
+
+/// What a flag means, for a person.
+pub(super) fn flag(flag: &str) -> &'static str {
+    match flag {
+        "gap" => "A report of this node never came: its history has a hole.",
+        "clock_skew" => "Its clock is more than a minute off the hub's.",
+        "cloned_identity" => "Two machines speak under this identity.",
+        "stalled" => "Heartbeats come, but passes have stopped.",
+        "rewound" => {
+            "It counts backwards: its state folder was put back or copied, and its reports may be lost."
+        }
+        "dropped" => "It dropped reports for want of space.",
+        _ => "",
+    }
+}
+
+/// What keeps a node from being even; empty when it is.
+pub(super) fn woes(doc: &NodeDoc, times: HubTimes) -> Vec<String> {
+    let counts = &doc.counts;
+    let mut woes = vec![];
+    for open in [Status::Error, Status::NonCompliant, Status::Pending] {
+        if counts.of(open) > 0 {
+            woes.push(items(counts.of(open), status(open)));
+        }
+    }
+    match doc.spec.sync {
+        Sync::Failed => woes.push("its newest spec was refused".to_owned()),
+        Sync::OutOfSync => woes.push("an older commit is in force".to_owned()),
+        Sync::Unknown if doc.spec.observed_commit.is_none() => woes.push("it has no spec yet".to_owned()),
+        Sync::Synced | Sync::Progressing | Sync::Held | Sync::Unknown => {}
+    }
+    let quiet = || span(times.now.saturating_sub(doc.last_seen));
+    match liveness(Some(doc.last_seen), doc.interval_s(), times) {
+        Liveness::Silent => woes.push(format!("silent for {}", quiet())),
+        Liveness::Missing => woes.push(format!("missing for {}", quiet())),
+        _ => {}
+    }
+    let raised = flags(doc, times.now);
+    if raised.contains(&"stalled") {
+        woes.push("its passes have stalled".to_owned());
+    }
+    if raised.contains(&"cloned_identity") {
+        woes.push("two machines speak under its identity".to_owned());
+    }
+    if doc.digest_ok == Some(false) {
+        woes.push("the hub does not know all of its state yet".to_owned());
+    }
+    woes
+}
+
+/// "mw1 is even" or "mw1 is not even: 1 item pending".
+pub(super) fn node(doc: &NodeDoc, times: HubTimes) -> String {
+    let name = shown(&doc.node.name);
+    match woes(doc, times) {
+        woes if woes.is_empty() => format!("{name} is even"),
+        woes => format!("{name} is not even: {}", woes.join(", ")),
+    }
+}
+
+/// The whole fleet in one sentence.
+pub(super) fn fleet(rows: &[NodeRow], times: HubTimes) -> String {
+    let uneven: Vec<(&NodeRow, Vec<String>)> =
+        rows.iter().map(|row| (row, woes(&row.doc, times))).filter(|(_, woes)| !woes.is_empty()).collect();
+    match (rows, uneven.as_slice()) {
+        ([], _) => "No node has reported yet".to_owned(),
+        ([only], _) => node(&only.doc, times),
+        (all, []) => format!("{} nodes, all even", all.len()),
+        (_, [(one, _)]) => node(&one.doc, times),
+        (all, few) if few.len() <= 3 => {
+            let told = |(row, woes): &(&NodeRow, Vec<String>)| {
+                format!("{} ({})", shown(&row.doc.node.name), woes.join(", "))
+            };
+            let told: Vec<_> = few.iter().map(told).collect();
+            format!("{} of {} nodes are not even: {}", few.len(), all.len(), told.join(", "))
+        }
+        (all, many) => format!("{} of {} nodes are not even", many.len(), all.len()),
+    }
+}
+
+/// "written by `sysctl` (pid 4242) in session.scope".
+pub(super) fn writer(writer: &Writer) -> String {
+    let mut text = match &writer.comm {
+        Some(comm) => format!("written by `{}` (pid {})", shown(comm), writer.pid),
+        None => format!("written by pid {}", writer.pid),
+    };
+    if let Some(unit) = &writer.unit {
+        text = format!("{text} in {}", shown(unit));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ago, fleet, node, shown, writer};
+    use crate::liveness::HubTimes;
+    use crate::store::{Beat, NodeDoc, NodeRow};
+    use evenkeel_report::{Counts, Node, Sync, Writer};
+
+    const TIMES: HubTimes = HubTimes { now: 1_000_000, started: 0, up_before: None };
+
+    fn row(name: &str, counts: Counts) -> NodeRow {
+        let mut doc = NodeDoc {
+            node: Node { name: name.to_owned(), ..Node::default() },
+            last_seen: TIMES.now,
+            counts,
+            beat: Some(Beat { interval_s: 30, ..Beat::default() }),
+            digest_ok: Some(true),
+            ..NodeDoc::default()
+        };
+        doc.spec.sync = Sync::Synced;
+        NodeRow { key: 0, source: name.to_owned(), doc }
+    }
+
+    #[test]
+    fn the_fleet_is_told_in_one_plain_sentence() {
+        let fine = Counts { compliant: 5, ..Counts::default() };
+        let off = Counts { pending: 1, ..Counts::default() };
+        assert_eq!(fleet(&[], TIMES), "No node has reported yet");
+        assert_eq!(fleet(&[row("db1", fine)], TIMES), "db1 is even");
+        let even = [row("db1", fine), row("mw1", fine), row("web1", fine)];
+        assert_eq!(fleet(&even, TIMES), "3 nodes, all even");
+        let one = [row("db1", fine), row("mw1", off)];
+        assert_eq!(fleet(&one, TIMES), "mw1 is not even: 1 item pending");
+        let two = [row("a", fine), row("b", off), row("c", Counts { error: 2, ..off })];
+        let told = "2 of 3 nodes are not even: b (1 item pending), c (2 items in error, 1 item pending)";
+        assert_eq!(fleet(&two, TIMES), told);
+    }
+
+    #[test]
+    fn a_node_with_no_open_item_is_not_even_when_it_is_silent_or_its_spec_was_refused() {
+        let mut quiet = row("db1", Counts::default());
+        quiet.doc.last_seen = TIMES.now - 200_000;
+        assert_eq!(node(&quiet.doc, TIMES), "db1 is not even: silent for 3 min");
+        let mut refused = row("db1", Counts::default());
+        refused.doc.spec.sync = Sync::Failed;
+        assert_eq!(node(&refused.doc, TIMES), "db1 is not even: its newest spec was refused");
+    }
+
+    #[test]
+    fn characters_that_hide_or_turn_text_around_are_shown_as_what_they_are() {
+        assert_eq!(shown("a\u{202e}b\n\u{1b}[31mc\u{200b}"), "a\\u{202e}b\\n\\u{1b}[31mc\\u{200b}");
+        assert_eq!(shown("grün → 7200"), "grün → 7200");
+    }
+
+    #[test]
+    fn who_wrote_it_is_told_as_far_as_it_is_known() {
+        let full = Writer { pid: 4242, comm: Some("sysctl".into()), unit: Some("session.scope".into()) };
+        assert_eq!(writer(&full), "written by `sysctl` (pid 4242) in session.scope");
+        assert_eq!(writer(&Writer { pid: 7, ..Writer::default() }), "written by pid 7");
+    }
+
+    #[test]
+    fn times_are_as_coarse_as_people_speak() {
+        let past = |ms: i64| ago(1_000_000_000 - ms, 1_000_000_000);
+        assert_eq!(
+            [past(0), past(12_000), past(180_000), past(9_000_000), past(300_000_000)],
+            ["just now", "12 s ago", "3 min ago", "2 h ago", "3 days ago"]
+        );
+        assert_eq!(past(-90_000), "in the future");
+    }
+}

@@ -1,0 +1,140 @@
+//! From a configuration to a running hub, and its end: within a second, with nothing acknowledged lost.
+
+use crate::config::Config;
+use crate::http::{Hub, router};
+use crate::metrics::Metrics;
+use crate::store::sqlite::{SqliteStore, SqliteView};
+use crate::store::{Store as _, StoreError};
+use crate::writer::{Clock, Writer};
+use sd_notify::NotifyState;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How long open requests may take to end once the hub was told to.
+const LAST_REQUESTS: Duration = Duration::from_millis(600);
+
+/// Why a hub does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The store's folder.
+    #[error("making the folder {path} for the store")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The address.
+    #[error("listening on {at}")]
+    Listen {
+        /// The addresses.
+        at: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Threads or signals.
+    #[error("starting the hub")]
+    Start(#[source] std::io::Error),
+    /// The server.
+    #[error("serving")]
+    Serve(#[source] std::io::Error),
+}
+
+/// An opened hub: what handlers share, and the thread that writes.
+pub struct Served {
+    /// For [`crate::http::router`].
+    pub hub: Arc<Hub>,
+    /// Ends when the last [`Writer`] is dropped.
+    pub writer: JoinHandle<()>,
+}
+
+/// Opens the store at `path` and starts the writer.
+///
+/// # Errors
+/// When the store cannot be opened or the thread cannot be started.
+pub fn open(path: &Path, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
+    make_folder(path)?;
+    let mut store = SqliteStore::open(path)?;
+    let up_before = store.last_up()?;
+    let view = Arc::new(SqliteView::open(path)?);
+    let metrics = Arc::new(Metrics::default());
+    let (writer, thread) = Writer::start(Box::new(store), keep, Arc::clone(&clock), Arc::clone(&metrics))
+        .map_err(ServeError::Start)?;
+    let started = clock();
+    let hub = Arc::new(Hub { writer, view, metrics, clock, started, up_before });
+    Ok(Served { hub, writer: thread })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the hub's own folder; its host is not a managed node")]
+fn make_folder(store: &Path) -> Result<(), ServeError> {
+    let Some(folder) = store.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
+    std::fs::create_dir_all(folder)
+        .map_err(|source| ServeError::Folder { path: folder.display().to_string(), source })
+}
+
+/// The wall clock (unix ms).
+fn wall_clock() -> Clock {
+    Arc::new(|| evenkeel_report::Timestamp::new(time::OffsetDateTime::now_utc()).unix_ms())
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the hub cannot start, or the server fails.
+pub async fn serve(config: &Config) -> Result<(), ServeError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
+    let Served { hub, writer } = open(&config.store, config.keep, wall_clock())?;
+    let at = || config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let listening = |source| ServeError::Listen { at: at(), source };
+    let listener = TcpListener::bind(config.listen.as_slice()).await.map_err(listening)?;
+    let address = listener.local_addr().map_err(listening)?;
+    tracing::info!(store = %config.store.display(), "listening on http://{address}");
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on http://{address}"))]);
+
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = axum::serve(listener, router(hub)).with_graceful_shutdown(async {
+        let _ = stopped.await;
+    });
+    let mut server = Box::pin(std::future::IntoFuture::into_future(server));
+    tokio::select! {
+        ended = &mut server => return ended.map_err(ServeError::Serve),
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    notify(&[NotifyState::Stopping, NotifyState::Status("Ending")]);
+    let _ = stop.send(());
+    if tokio::time::timeout(LAST_REQUESTS, &mut server).await.is_err() {
+        tracing::info!("requests that were still open have been dropped");
+    }
+    drop(server);
+    wait_for(writer).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Connections that were dropped hold the writer a moment longer; the process ends without waiting for them.
+async fn wait_for(writer: JoinHandle<()>) {
+    for _ in 0..20 {
+        if writer.is_finished() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Tells systemd, where it listens.
+fn notify(state: &[NotifyState<'_>]) {
+    if let Err(why) = sd_notify::notify(state) {
+        tracing::warn!(error = %why, "systemd was not told");
+    }
+}

@@ -1,0 +1,187 @@
+//! What is kept, as rows and as two traits: [`Store`] for the one writer, [`View`] for the many readers.
+//!
+//! How events become rows is decided in `merge`; a store only keeps and finds rows. SQL lives in the
+//! implementations and nowhere else, so that a second database is a second file.
+
+mod rows;
+pub mod sqlite;
+
+pub use rows::{
+    Beat, Detail, GONE, HistoryRow, ItemRow, Mark, NodeDoc, NodeRow, Place, Ranges, SPEC_ITEM, Voice,
+};
+
+use std::collections::BTreeMap;
+
+/// Why a row could not be kept or found.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database could not be opened.
+    #[error("opening the store {path}")]
+    Open {
+        /// The file.
+        path: String,
+        /// What the database said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The database was written by a newer hub.
+    #[error(
+        "the store {path} has schema version {found}, this hub knows up to {known}: run a newer evenkeel-hub"
+    )]
+    Newer {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: i64,
+        /// The newest version this hub knows.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("{doing} in the store")]
+    Sql {
+        /// What was being done.
+        doing: &'static str,
+        /// What the database said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A stored JSON column does not read.
+    #[error("reading a stored {what}")]
+    Row {
+        /// Which column.
+        what: &'static str,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// The result of anything that touches the store.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// One transaction's reads and writes, as `merge` needs them.
+pub trait Tx {
+    /// The node of `source`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn node(&mut self, source: &str) -> Result<Option<NodeRow>>;
+    /// A new node; its key.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn add_node(&mut self, source: &str, doc: &NodeDoc) -> Result<i64>;
+    /// What is known of a node now.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn put_node(&mut self, node: i64, doc: &NodeDoc) -> Result<()>;
+    /// Which numbers of an epoch were received.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn seen(&mut self, node: i64, epoch: u64) -> Result<Ranges>;
+    /// Replaces the ranges that start at `drop` by the range `put`, received at `got`.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn put_seen(&mut self, node: i64, epoch: u64, drop: &[u64], put: (u64, u64), got: i64) -> Result<()>;
+    /// Every item of a node, tombstones included.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn items(&mut self, node: i64) -> Result<BTreeMap<String, ItemRow>>;
+    /// One item as it stands now.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn put_item(&mut self, node: i64, id: &str, item: &ItemRow) -> Result<()>;
+    /// Forgets one item.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn drop_item(&mut self, node: i64, id: &str) -> Result<()>;
+    /// The newest entry of `item` before `place`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn before(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>>;
+    /// The oldest entry of `item` after `place`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn after(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>>;
+    /// One entry of the history; an entry at the same place is replaced.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn put_history(&mut self, node: i64, row: &HistoryRow) -> Result<()>;
+    /// Forgets the echoes among the entries `lo..=hi` of an epoch.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn drop_echoes(&mut self, node: i64, epoch: u64, lo: u64, hi: u64) -> Result<()>;
+}
+
+/// What the one writer does.
+pub trait Store: Send {
+    /// Runs `work` in one transaction: all of it is on the disk when this returns, or none of it ever is.
+    ///
+    /// # Errors
+    /// When `work` fails or the commit does.
+    fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;
+    /// Forgets up to `most` entries of the history received before `before` (unix ms); how many it forgot.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn prune(&mut self, before: i64, most: usize) -> Result<usize>;
+    /// Notes that the hub was up at `now` (unix ms).
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn note_up(&mut self, now: i64) -> Result<()>;
+    /// When the hub was last known to be up (unix ms).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn last_up(&mut self) -> Result<Option<i64>>;
+}
+
+/// What readers ask, each call on its own snapshot.
+pub trait View: Send + Sync {
+    /// Up to `limit` nodes by (name, source), after `after`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn nodes(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<NodeRow>>;
+    /// A node by its source, or the one last heard of under a name.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn node(&self, name_or_source: &str) -> Result<Option<NodeRow>>;
+    /// Every item of a node, without tombstones.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn items(&self, node: i64) -> Result<Vec<(String, ItemRow)>>;
+    /// Up to `limit` items that are pending, non-compliant or in error, each with its node's key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn open_items(&self, limit: usize) -> Result<Vec<(i64, String, ItemRow)>>;
+    /// Up to `limit` entries of a node's history, newest first, before `before`.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn timeline(&self, node: i64, before: Option<(Place, &str)>, limit: usize) -> Result<Vec<HistoryRow>>;
+    /// The last `limit` repairs received, each with its node's key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn repairs(&self, limit: usize) -> Result<Vec<(i64, HistoryRow)>>;
+    /// Which numbers of an epoch were received.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn seen(&self, node: i64, epoch: u64) -> Result<Ranges>;
+}

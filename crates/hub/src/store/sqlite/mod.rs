@@ -1,0 +1,99 @@
+//! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
+
+mod schema;
+mod tx;
+mod view;
+
+pub use view::SqliteView;
+
+use super::{Result, Store, StoreError, Tx};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a statement waits for another process (a backup, an operator's shell) to let go of the file.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The writing side.
+#[derive(Debug)]
+pub struct SqliteStore {
+    conn: Connection,
+}
+
+impl SqliteStore {
+    /// Opens or creates the store at `path`, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is no database, or was written by a newer hub.
+    pub fn open(path: &Path) -> Result<Self> {
+        let opened = |source: rusqlite::Error| StoreError::Open {
+            path: path.display().to_string(),
+            source: Box::new(source),
+        };
+        let mut conn = Connection::open(path).map_err(opened)?;
+        conn.busy_timeout(BUSY).map_err(opened)?;
+        // An acknowledgement means committed: FULL syncs the log at every commit, also before a power cut.
+        conn.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;").map_err(opened)?;
+        schema::migrate(&mut conn, path)?;
+        conn.set_prepared_statement_cache_capacity(64);
+        Ok(Self { conn })
+    }
+}
+
+impl Store for SqliteStore {
+    fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
+        let tx = self.conn.transaction().map_err(sql("beginning a transaction"))?;
+        work(&mut tx::SqliteTx(&tx))?;
+        tx.commit().map_err(sql("committing"))
+    }
+
+    fn prune(&mut self, before: i64, most: usize) -> Result<usize> {
+        let text = "DELETE FROM history WHERE (node, epoch, n, sub, item) IN \
+                    (SELECT node, epoch, n, sub, item FROM history WHERE got < ?1 ORDER BY got LIMIT ?2)";
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.conn.execute(text, params![before, most]).map_err(sql("pruning the history"))
+    }
+
+    fn note_up(&mut self, now: i64) -> Result<()> {
+        let text = "INSERT INTO meta (key, value) VALUES ('up', ?1) \
+                    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+        self.conn.execute(text, [now]).map_err(sql("noting that the hub is up")).map(|_| ())
+    }
+
+    fn last_up(&mut self) -> Result<Option<i64>> {
+        let text = "SELECT value FROM meta WHERE key = 'up'";
+        self.conn.query_row(text, [], |row| row.get(0)).optional().map_err(sql("reading when the hub was up"))
+    }
+}
+
+fn sql(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
+    move |source| StoreError::Sql { doing, source: Box::new(source) }
+}
+
+fn open_reader(path: &Path) -> Result<Connection> {
+    let opened = |source: rusqlite::Error| StoreError::Open {
+        path: path.display().to_string(),
+        source: Box::new(source),
+    };
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(opened)?;
+    conn.busy_timeout(BUSY).map_err(opened)?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+/// SQLite has no unsigned 64-bit numbers; larger ones are refused at the door (`wire`).
+fn int(n: u64) -> i64 {
+    i64::try_from(n).unwrap_or(i64::MAX)
+}
+
+fn nat(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+fn json<T: serde::Serialize>(value: &T, what: &'static str) -> Result<String> {
+    serde_json::to_string(value).map_err(|source| StoreError::Row { what, source })
+}
+
+fn from_json<T: serde::de::DeserializeOwned>(text: &str, what: &'static str) -> Result<T> {
+    serde_json::from_str(text).map_err(|source| StoreError::Row { what, source })
+}

@@ -1,0 +1,126 @@
+//! The schema, and how an older one becomes it. A migration that has been released is never edited.
+
+use super::sql;
+use crate::store::{Result, StoreError};
+use rusqlite::Connection;
+use std::path::Path;
+
+/// One step per version; `user_version` counts how many were taken.
+pub(super) const MIGRATIONS: [&str; 2] = [
+    // 1: nodes as they stand, items as they stand, what changed, which reports came.
+    "CREATE TABLE nodes (
+       id        INTEGER PRIMARY KEY,
+       source    TEXT NOT NULL UNIQUE,
+       name      TEXT NOT NULL,
+       tier      TEXT NOT NULL,
+       last_seen INTEGER NOT NULL,   -- unix ms, the hub's clock
+       doc       TEXT NOT NULL       -- everything else, JSON
+     );
+     CREATE INDEX nodes_by_name ON nodes (name, source);
+     CREATE TABLE items (
+       node   INTEGER NOT NULL,
+       id     TEXT NOT NULL,
+       status TEXT NOT NULL,         -- settled; 'gone' is a tombstone
+       epoch  INTEGER NOT NULL,      -- the report that last set it
+       n      INTEGER NOT NULL,
+       detail TEXT NOT NULL,         -- JSON
+       PRIMARY KEY (node, id)
+     ) WITHOUT ROWID;
+     CREATE TABLE history (
+       node   INTEGER NOT NULL,
+       epoch  INTEGER NOT NULL,
+       n      INTEGER NOT NULL,
+       sub    INTEGER NOT NULL,      -- 0 for a report, a heartbeat's time
+       item   TEXT NOT NULL,         -- '' for the spec in force
+       status TEXT NOT NULL,
+       at     INTEGER NOT NULL,      -- unix ms, the node's clock
+       got    INTEGER NOT NULL,      -- unix ms, the hub's clock
+       echo   INTEGER NOT NULL,      -- 1: repeats the entry before it
+       commit_id TEXT,
+       detail TEXT NOT NULL,         -- JSON
+       PRIMARY KEY (node, epoch, n, sub, item)
+     ) WITHOUT ROWID;
+     CREATE INDEX history_by_item ON history (node, item, epoch, n, sub);
+     CREATE INDEX history_by_got ON history (got);
+     CREATE TABLE seen (             -- which reports came, as runs
+       node  INTEGER NOT NULL,
+       epoch INTEGER NOT NULL,
+       lo    INTEGER NOT NULL,
+       hi    INTEGER NOT NULL,
+       got   INTEGER NOT NULL,       -- the last of them, unix ms, the hub's clock
+       PRIMARY KEY (node, epoch, lo)
+     ) WITHOUT ROWID;",
+    // 2: the front page finds what is open and what was repaired without reading everything; the hub notes
+    // when it was up.
+    "CREATE INDEX items_open ON items (node, id) WHERE status IN ('pending', 'non_compliant', 'error');
+     CREATE INDEX history_repairs ON history (got) WHERE status = 'repaired';
+     CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;",
+];
+
+/// Takes the steps that are missing, each in a transaction of its own.
+pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    let found: i64 = conn
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(sql("reading the schema's version"))?;
+    if found > known {
+        return Err(StoreError::Newer { path: path.display().to_string(), found, known });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    for (step, text) in (1_i64..).zip(MIGRATIONS).skip(done) {
+        let tx = conn.transaction().map_err(sql("beginning a migration"))?;
+        tx.execute_batch(text).map_err(sql("migrating"))?;
+        tx.pragma_update(None, "user_version", step).map_err(sql("noting the schema's version"))?;
+        tx.commit().map_err(sql("committing a migration"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::{MIGRATIONS, migrate};
+    use rusqlite::Connection;
+    use std::path::Path;
+
+    fn schema(conn: &Connection) -> Vec<String> {
+        let mut rows = conn.prepare("SELECT type || ' ' || name FROM sqlite_schema ORDER BY 1").unwrap();
+        rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn a_store_of_version_1_becomes_the_newest_and_keeps_its_rows() {
+        let mut old = Connection::open_in_memory().unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        let insert = "INSERT INTO items VALUES (1, 'sysctl/a', 'pending', 7, 3, '{}')";
+        old.execute(insert, []).unwrap();
+        migrate(&mut old, Path::new("old")).unwrap();
+        let mut new = Connection::open_in_memory().unwrap();
+        migrate(&mut new, Path::new("new")).unwrap();
+        assert_eq!(schema(&old), schema(&new));
+        let open = "SELECT count(*) FROM items INDEXED BY items_open \
+                    WHERE status IN ('pending', 'non_compliant', 'error')";
+        assert_eq!(old.query_row(open, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
+    }
+
+    #[test]
+    fn migrating_twice_changes_nothing() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        migrate(&mut conn, Path::new("x")).unwrap();
+        let before = schema(&conn);
+        migrate(&mut conn, Path::new("x")).unwrap();
+        assert_eq!(schema(&conn), before);
+    }
+
+    #[test]
+    fn a_store_of_a_newer_hub_is_refused_with_what_to_do() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        conn.pragma_update(None, "user_version", 99).unwrap();
+        let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
+        assert_eq!(
+            why,
+            "the store /srv/hub.db has schema version 99, this hub knows up to 2: run a newer evenkeel-hub"
+        );
+    }
+}

@@ -1,0 +1,131 @@
+//! The reading side: a few connections that are lent out, one snapshot per question.
+
+use super::tx::{HISTORY, NODE, history_row, item_row, node_row, seen, to_history, to_item, to_node};
+use super::{int, open_reader, sql};
+use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, View};
+use evenkeel_report::Seq;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// How many idle reading connections are kept.
+const IDLE: usize = 4;
+
+/// Readers of one file.
+#[derive(Debug)]
+pub struct SqliteView {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteView {
+    /// Reads the store at `path`, which has been opened for writing before.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        let first = open_reader(path)?;
+        Ok(Self { path: path.to_owned(), idle: Mutex::new(vec![first]) })
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let conn = idle.map_or_else(|| open_reader(&self.path), Ok)?;
+        let answer = ask(&conn);
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < IDLE {
+            idle.push(conn);
+        }
+        answer
+    }
+}
+
+fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+impl View for SqliteView {
+    fn nodes(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<NodeRow>> {
+        let text = format!(
+            "SELECT {NODE} FROM nodes WHERE (name, source) > (?1, ?2) ORDER BY name, source LIMIT ?3"
+        );
+        let (name, source) = after.unwrap_or_default();
+        let bound = params![name, source, most(limit)];
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<_>> =
+                conn.prepare_cached(&text).and_then(|mut found| found.query_map(bound, node_row)?.collect());
+            rows.map_err(sql("reading nodes"))?.into_iter().map(to_node).collect()
+        })
+    }
+
+    fn node(&self, name_or_source: &str) -> Result<Option<NodeRow>> {
+        let text = format!(
+            "SELECT {NODE} FROM nodes WHERE source = ?1 OR name = ?1 \
+             ORDER BY source = ?1 DESC, last_seen DESC, source LIMIT 1"
+        );
+        self.with(|conn| {
+            let found = conn
+                .prepare_cached(&text)
+                .and_then(|mut s| s.query_row([name_or_source], node_row).optional());
+            found.map_err(sql("reading a node"))?.map(to_node).transpose()
+        })
+    }
+
+    fn items(&self, node: i64) -> Result<Vec<(String, ItemRow)>> {
+        let text =
+            "SELECT id, status, epoch, n, detail FROM items WHERE node = ?1 AND status <> ?2 ORDER BY id";
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<_>> = conn.prepare_cached(text).and_then(|mut found| {
+                found.query_map(params![node, GONE], |row| item_row(row, 0))?.collect()
+            });
+            rows.map_err(sql("reading items"))?.into_iter().map(to_item).collect()
+        })
+    }
+
+    fn open_items(&self, limit: usize) -> Result<Vec<(i64, String, ItemRow)>> {
+        let text = "SELECT node, id, status, epoch, n, detail FROM items \
+                    WHERE status IN ('pending', 'non_compliant', 'error') ORDER BY node, id LIMIT ?1";
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<(i64, _)>> = conn.prepare_cached(text).and_then(|mut found| {
+                found.query_map([most(limit)], |row| Ok((row.get(0)?, item_row(row, 1)?)))?.collect()
+            });
+            let rows = rows.map_err(sql("reading open items"))?;
+            rows.into_iter().map(|(node, raw)| to_item(raw).map(|(id, item)| (node, id, item))).collect()
+        })
+    }
+
+    fn timeline(&self, node: i64, before: Option<(Place, &str)>, limit: usize) -> Result<Vec<HistoryRow>> {
+        let text = format!(
+            "SELECT {HISTORY} FROM history WHERE node = ?1 AND echo = 0 \
+             AND (epoch, n, sub, item) < (?2, ?3, ?4, ?5) \
+             ORDER BY epoch DESC, n DESC, sub DESC, item DESC LIMIT ?6"
+        );
+        // No entry has an epoch this large and an item after it: the start is the end of everything.
+        let end = Place { seq: Seq { epoch: u64::MAX, n: u64::MAX }, sub: i64::MAX };
+        let (place, item) = before.unwrap_or((end, ""));
+        let bound = params![node, int(place.seq.epoch), int(place.seq.n), place.sub, item, most(limit)];
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<_>> = conn
+                .prepare_cached(&text)
+                .and_then(|mut found| found.query_map(bound, |row| history_row(row, 0))?.collect());
+            rows.map_err(sql("reading a timeline"))?.into_iter().map(to_history).collect()
+        })
+    }
+
+    fn repairs(&self, limit: usize) -> Result<Vec<(i64, HistoryRow)>> {
+        let text = format!(
+            "SELECT node, {HISTORY} FROM history WHERE status = 'repaired' ORDER BY got DESC, at DESC LIMIT ?1"
+        );
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<(i64, _)>> = conn.prepare_cached(&text).and_then(|mut found| {
+                found.query_map([most(limit)], |row| Ok((row.get(0)?, history_row(row, 1)?)))?.collect()
+            });
+            let rows = rows.map_err(sql("reading repairs"))?;
+            rows.into_iter().map(|(node, raw)| Ok((node, to_history(raw)?))).collect()
+        })
+    }
+
+    fn seen(&self, node: i64, epoch: u64) -> Result<Ranges> {
+        self.with(|conn| seen(conn, node, epoch))
+    }
+}
