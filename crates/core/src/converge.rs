@@ -31,13 +31,28 @@ pub fn converge(spec: &Spec, node: &mut dyn Node) -> Vec<Outcome> {
 }
 
 /// Bring one section to what is wanted.
+///
+/// What acting uncovers, as the owner of a folder that can be seen only once it is mounted, is put right in the same
+/// pass by one more round. A second look that asks for the same steps again gets none: somebody undoes them, or they
+/// do not help, and either is for the report.
 pub fn converge_goal(goal: &dyn Goal, node: &mut dyn Node) -> Vec<Outcome> {
-    let plan = match goal.plan(node.sensor()) {
+    let mut plan = match goal.plan(node.sensor()) {
         Ok(plan) => plan,
         Err(fault) => return unseen(goal, &fault),
     };
-    let failed = act(goal, &plan, node);
-    let again = if acts(goal, &plan) { Some(goal.plan(node.sensor())) } else { None };
+    let mut failed = BTreeMap::new();
+    act(goal, &plan, node, &mut failed);
+    let mut again = acts(goal, &plan).then(|| goal.plan(node.sensor()));
+    if let Some(Ok(second)) = &again
+        && uncovers(goal, second, &plan, &failed)
+    {
+        act(goal, second, node, &mut failed);
+        for (name, item) in &second.items {
+            let drift = &mut plan.items.entry(name.clone()).or_default().drift;
+            merge(drift, item.drift.iter().cloned());
+        }
+        again = Some(goal.plan(node.sensor()));
+    }
     let ids = plan.items.iter().map(|(name, before)| {
         let look = Look { before, again: again.as_ref(), fault: failed.get(name), mode: mode(goal, name) };
         outcome(goal, name, &look)
@@ -68,10 +83,16 @@ fn acts(goal: &dyn Goal, plan: &Plan) -> bool {
     plan.tasks.iter().any(|task| wanted(goal, task))
 }
 
-fn act(goal: &dyn Goal, plan: &Plan, node: &mut dyn Node) -> BTreeMap<String, Fault> {
-    let mut failed = BTreeMap::new();
+/// Whether a second look asks for a step that the first did not, for an item that has not failed.
+fn uncovers(goal: &dyn Goal, second: &Plan, first: &Plan, failed: &BTreeMap<String, Fault>) -> bool {
+    let new = |task: &&Task| !first.tasks.iter().any(|old| old.step == task.step);
+    let hope = |task: &Task| task.serves.iter().any(|name| !failed.contains_key(name));
+    second.tasks.iter().filter(|task| wanted(goal, task)).filter(new).any(hope)
+}
+
+fn act(goal: &dyn Goal, plan: &Plan, node: &mut dyn Node, failed: &mut BTreeMap<String, Fault>) {
     for task in plan.tasks.iter().filter(|task| wanted(goal, task)) {
-        if task.serves.iter().all(|name| failed.contains_key(name)) {
+        if !task.step.stands_alone() && task.serves.iter().all(|name| failed.contains_key(name)) {
             continue;
         }
         if let Err(fault) = node.perform(&task.step) {
@@ -81,7 +102,15 @@ fn act(goal: &dyn Goal, plan: &Plan, node: &mut dyn Node) -> BTreeMap<String, Fa
             }
         }
     }
-    failed
+}
+
+/// Add what is not there yet.
+fn merge(drift: &mut Vec<Drift>, more: impl IntoIterator<Item = Drift>) {
+    for one in more {
+        if !drift.contains(&one) {
+            drift.push(one);
+        }
+    }
 }
 
 struct Look<'a> {
@@ -103,15 +132,17 @@ fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
     let findings = after.map_or(&look.before.findings[..], |plan| &plan.findings[..]);
     let (status, phase, reason) = worst(repair(look, after).into_iter().chain(findings.iter().map(mark)));
     let mut drift = look.before.drift.clone();
-    drift.extend(findings.iter().filter_map(|finding| finding.drift.clone()));
-    drift.dedup();
+    merge(&mut drift, after.iter().flat_map(|plan| plan.drift.iter().cloned()));
+    merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));
     let origin = goal.items().get(name).map(|item| item.origin.to_string());
     Outcome { id: format!("{}/{name}", goal.kind()), status, phase, reason, drift, declared_at: origin }
 }
 
 /// What became of the drift that steps were to put right; nothing where there was none.
 fn repair(look: &Look, after: Option<&ItemPlan>) -> Option<Mark> {
-    if look.before.drift.is_empty() {
+    let still: Vec<&str> =
+        after.iter().flat_map(|plan| &plan.drift).map(|drift| drift.attr.as_str()).collect();
+    if look.before.drift.is_empty() && still.is_empty() {
         return None;
     }
     if look.mode == Mode::Audit {
@@ -122,8 +153,11 @@ fn repair(look: &Look, after: Option<&ItemPlan>) -> Option<Mark> {
     }
     match (look.again, after) {
         (Some(Err(fault)), _) => Some((Status::Error, Some(Phase::Verify), Some(chain(fault)))),
-        (_, Some(after)) if !after.drift.is_empty() => {
-            let still: Vec<&str> = after.drift.iter().map(|drift| drift.attr.as_str()).collect();
+        _ if look.before.drift.is_empty() => {
+            let why = format!("went off during the pass: {}; the next pass looks again", still.join(", "));
+            Some((Status::NonCompliant, None, Some(why)))
+        }
+        _ if !still.is_empty() => {
             let why = format!("still off after the repair: {}", still.join(", "));
             Some((Status::Error, Some(Phase::Verify), Some(why)))
         }
@@ -151,14 +185,17 @@ fn mark(finding: &Finding) -> Mark {
     }
 }
 
-/// The worst mark; its reason, and those of equal rank, joined. Nothing at all is compliant.
+/// The worst mark; its reason, and those of equal rank, joined. A repair has none of its own, so notes may speak
+/// beside it. Nothing at all is compliant.
 fn worst(marks: impl Iterator<Item = Mark>) -> Mark {
     let marks: Vec<Mark> = marks.collect();
     let Some(status) = marks.iter().map(|mark| mark.0).max() else {
         return (Status::Compliant, None, None);
     };
     let worst = || marks.iter().filter(|mark| mark.0 == status);
-    let reasons: Vec<&str> = worst().filter_map(|mark| mark.2.as_deref()).collect();
+    let speaks =
+        |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 == Status::Compliant);
+    let reasons: Vec<&str> = marks.iter().filter(speaks).filter_map(|mark| mark.2.as_deref()).collect();
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     (status, worst().find_map(|mark| mark.1), reason)
 }

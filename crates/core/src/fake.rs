@@ -1,6 +1,10 @@
 //! A node made of maps, for tests: every step is carried out on the maps.
 //!
-//! It models just as much of a kernel, a systemd and a PostgreSQL as the laws need, and never touches the machine.
+//! It models just as much of a kernel, a systemd and a PostgreSQL as the laws need, strictly where the real ones are
+//! lenient: a unit starts as it was when systemd last read it, a server holds what it last reloaded, a kernel knows
+//! no parameter that is not in its map. It never touches the machine.
+
+mod postgres;
 
 use crate::{Actuator, Fault, Sensor, Step, SystemdVerb};
 use crate::{Inside, MountEntry, PgFacts, PgQuestion, PgServer, SysctlKey, SysctlSeen};
@@ -10,55 +14,71 @@ use std::path::{Path, PathBuf};
 /// A node in memory.
 #[derive(Debug, Clone, Default)]
 pub struct FakeNode {
-    /// Its files.
+    /// Its files. A symlink that enables a unit is an empty file here.
     pub files: BTreeMap<PathBuf, String>,
     /// Its kernel parameters.
     pub sysctls: BTreeMap<SysctlKey, String>,
+    /// Kernel parameters that cannot be read.
+    pub unreadable: BTreeSet<SysctlKey>,
     /// Its mount table.
     pub mounts: Vec<MountEntry>,
-    /// Symlinks: a path and where it leads.
+    /// Symlinks: a path and where it leads. Files are read through them.
     pub links: BTreeMap<PathBuf, PathBuf>,
+    /// Paths that lead nowhere; every other path does.
+    pub missing: BTreeSet<PathBuf>,
+    /// What a block device stands for.
+    pub backings: BTreeMap<String, PathBuf>,
     /// What a look into a folder tells.
     pub insides: BTreeMap<PathBuf, Inside>,
     /// Whether systemd runs.
     pub systemd: bool,
+    /// Unit files as systemd last read them.
+    pub loaded: BTreeMap<String, String>,
     /// Debts noted and not settled.
     pub owed: BTreeSet<String>,
-    /// Running PostgreSQL servers, by name.
+    /// Running PostgreSQL servers, by name: what they know and hold. `file_settings` is computed when asked for.
     pub servers: BTreeMap<String, PgFacts>,
+    /// What a PostgreSQL parameter is where no file says anything.
+    pub pg_boot: BTreeMap<String, String>,
     /// Steps that fail, by a part of their text, and why.
     pub faults: BTreeMap<String, String>,
     /// Every step it was asked to perform.
     pub done: Vec<Step>,
 }
 
+const UNITS: &str = "/etc/systemd/system";
+
 impl Sensor for FakeNode {
     fn read(&self, path: &Path) -> Result<Option<String>, Fault> {
-        Ok(self.files.get(path).cloned())
+        Ok(self.files.get(&self.follow(path)).cloned())
     }
     fn list(&self, folder: &Path) -> Result<Option<Vec<String>>, Fault> {
-        let below = self.files.keys().filter_map(|path| path.strip_prefix(folder).ok());
+        let folder = self.follow(folder);
+        let below =
+            self.files.keys().chain(self.links.keys()).filter_map(|path| path.strip_prefix(&folder).ok());
         let names: BTreeSet<String> = below
             .filter_map(|rest| Some(rest.components().next()?.as_os_str().to_string_lossy().into_owned()))
             .collect();
         Ok((!names.is_empty()).then(|| names.into_iter().collect()))
     }
     fn resolve(&self, path: &Path) -> Result<Option<PathBuf>, Fault> {
-        let link = self.links.iter().find_map(|(from, to)| Some(to.join(path.strip_prefix(from).ok()?)));
-        Ok(Some(link.unwrap_or_else(|| path.to_owned())))
+        let real = self.follow(path);
+        Ok((!real.ancestors().any(|above| self.missing.contains(above))).then_some(real))
     }
     fn sysctl(&self, key: &SysctlKey) -> Result<SysctlSeen, Fault> {
+        if self.unreadable.contains(key) {
+            return Ok(SysctlSeen::Unreadable("write-only".into()));
+        }
         Ok(self.sysctls.get(key).cloned().map_or(SysctlSeen::Absent, SysctlSeen::Value))
     }
     fn mounts(&self) -> Result<Vec<MountEntry>, Fault> {
         Ok(self.mounts.clone())
     }
-    fn backing(&self, _device: &str) -> Option<PathBuf> {
-        None
+    fn backing(&self, device: &str) -> Option<PathBuf> {
+        self.backings.get(device).cloned()
     }
     fn inside(&self, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault> {
-        let blank = Inside { uid: 0, owner: Some("root".into()), mode: 0o755, sentinel: None };
-        let seen = self.insides.get(folder).cloned().unwrap_or(blank);
+        let seen = self.insides.get(folder).cloned().unwrap_or_else(root_folder);
         Ok(Inside { sentinel: sentinel.map(|_| seen.sentinel.unwrap_or(true)), ..seen })
     }
     fn systemd(&self) -> bool {
@@ -67,8 +87,8 @@ impl Sensor for FakeNode {
     fn owes(&self, debt: &str) -> bool {
         self.owed.contains(debt)
     }
-    fn postgres(&self, server: &PgServer, _question: &PgQuestion) -> Result<PgFacts, Fault> {
-        self.servers.get(&server.name).cloned().ok_or_else(|| Fault::new(format!("connect to {server}")))
+    fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
+        self.ask_postgres(server, question)
     }
 }
 
@@ -80,9 +100,7 @@ impl Actuator for FakeNode {
         }
         self.done.push(step.clone());
         match step {
-            Step::SetSysctl { key, value } => {
-                self.sysctls.insert(key.clone(), value.clone());
-            }
+            Step::SetSysctl { key, value } => return self.set_sysctl(key, value),
             Step::WriteFile { path, text, .. } => {
                 self.files.insert(path.clone(), text.clone());
             }
@@ -95,58 +113,166 @@ impl Actuator for FakeNode {
             Step::Settle { debt } => {
                 self.owed.remove(debt);
             }
+            Step::MakeFolder { path } => {
+                self.missing.retain(|gone| !path.starts_with(gone));
+            }
             Step::Own { path, owner, mode } => self.own(path, owner.as_deref(), *mode),
-            Step::Mount { source, target, fstype, options } => self.mount(source, target, fstype, options),
-            Step::Unmount { target } => self.mounts.retain(|entry| entry.target != *target),
+            Step::Mount { source, target, fstype, options } => {
+                return self.mount(source, target, fstype, options);
+            }
+            Step::Unmount { target } => self.unmount(target),
             Step::Remount { target, options } => self.remount(target, options),
-            Step::Systemd { verb, unit } => self.systemctl(*verb, unit),
-            Step::MakeFolder { .. } | Step::ReloadPostgres { .. } | Step::AlterPostgres { .. } => {}
+            Step::Systemd { verb, unit } => return self.systemctl(*verb, unit),
+            Step::ReloadPostgres { server } => return self.reload_postgres(server),
+            Step::AlterPostgres { server, role, database, setting, value } => {
+                return self.alter_postgres(server, (role, database, setting), value.as_deref());
+            }
         }
         Ok(())
     }
 }
 
+fn root_folder() -> Inside {
+    Inside { uid: 0, owner: Some("root".into()), mode: 0o755, sentinel: None }
+}
+
 impl FakeNode {
+    /// A path with the first symlink above or at it followed, again and again.
+    fn follow(&self, path: &Path) -> PathBuf {
+        let mut path = path.to_owned();
+        for _ in 0..8 {
+            let next = self.links.iter().find_map(|(from, to)| {
+                let rest = path.strip_prefix(from).ok()?;
+                Some(if rest.as_os_str().is_empty() { to.clone() } else { to.join(rest) })
+            });
+            match next {
+                Some(next) => path = next,
+                None => break,
+            }
+        }
+        path
+    }
+
+    fn set_sysctl(&mut self, key: &SysctlKey, value: &str) -> Result<(), Fault> {
+        let held = self.sysctls.get_mut(key).ok_or_else(|| Fault::new(format!("no parameter {key}")))?;
+        value.clone_into(held);
+        Ok(())
+    }
+
     fn own(&mut self, path: &Path, owner: Option<&str>, mode: Option<u32>) {
-        let blank = Inside { uid: 0, owner: Some("root".into()), mode: 0o755, sentinel: None };
-        let inside = self.insides.entry(path.to_owned()).or_insert(blank);
+        let inside = self.insides.entry(path.to_owned()).or_insert_with(root_folder);
         inside.owner = owner.map(str::to_owned).or(inside.owner.take());
         inside.mode = mode.unwrap_or(inside.mode);
     }
 
-    fn mount(&mut self, source: &str, target: &Path, fstype: &str, options: &[String]) {
+    /// The folder of a filesystem that a path lies in, as the topmost mount above it tells.
+    fn place(&self, path: &Path) -> ((u32, u32), PathBuf) {
+        let above = self.mounts.iter().filter(|entry| path.starts_with(&entry.target));
+        // The last of the longest: what is mounted later hides what was there.
+        match above.max_by_key(|entry| (entry.target.as_os_str().len(), entry.id)) {
+            Some(entry) => {
+                let rest = path.strip_prefix(&entry.target).unwrap_or(path);
+                let root =
+                    if rest.as_os_str().is_empty() { entry.root.clone() } else { entry.root.join(rest) };
+                (entry.device, root)
+            }
+            None => ((8, 1), path.to_owned()),
+        }
+    }
+
+    fn mount(&mut self, source: &str, target: &Path, fstype: &str, options: &[String]) -> Result<(), Fault> {
+        if self.resolve(target)?.is_none() {
+            return Err(Fault::new(format!("mount {}: there is no such folder", target.display())));
+        }
+        let bind = fstype == "bind" || options.iter().any(|option| option == "bind");
+        let (device, root) =
+            if bind { self.place(&self.follow(Path::new(source))) } else { ((0, 40), PathBuf::from("/")) };
+        let id = self.mounts.iter().map(|entry| entry.id).max().unwrap_or(0) + 1;
+        let image = self.files.contains_key(Path::new(source)) && fstype != "bind";
+        let source = if image { self.loop_device(source) } else { source.to_owned() };
         self.mounts.push(MountEntry {
-            id: self.mounts.len() as u64 + 1,
-            parent: 0,
-            device: (0, 1),
-            root: PathBuf::from("/"),
-            target: target.to_owned(),
-            options: options.to_vec(),
-            fstype: fstype.to_owned(),
-            source: source.to_owned(),
-            super_options: vec![],
+            id,
+            parent: 1,
+            device,
+            root,
+            target: self.follow(target),
+            options: vec!["rw".into(), "relatime".into()],
+            fstype: if bind { "ext4".into() } else { fstype.to_owned() },
+            source,
+            super_options: vec!["rw".into()],
         });
+        self.remount(&self.follow(target), options);
+        Ok(())
+    }
+
+    fn loop_device(&mut self, file: &str) -> String {
+        let device = format!("/dev/loop{}", self.backings.len());
+        self.backings.insert(device.clone(), PathBuf::from(file));
+        device
+    }
+
+    fn unmount(&mut self, target: &Path) {
+        if let Some(top) = self.mounts.iter().rposition(|entry| entry.target == target) {
+            self.mounts.remove(top);
+        }
     }
 
     fn remount(&mut self, target: &Path, options: &[String]) {
-        if let Some(entry) = self.mounts.iter_mut().rev().find(|entry| entry.target == target) {
-            entry.options = options.to_vec();
+        let Some(entry) = self.mounts.iter_mut().rev().find(|entry| entry.target == target) else { return };
+        for option in options.iter().flat_map(|option| option.split(',')) {
+            match option {
+                "ro" | "rw" => entry.options.retain(|held| held != "ro" && held != "rw"),
+                "relatime" | "noatime" | "strictatime" => {
+                    entry.options.retain(|held| !held.ends_with("atime"))
+                }
+                _ => {}
+            }
+            let userspace = ["nofail", "_netdev", "bind", "loop", "defaults", "noauto"].contains(&option);
+            let hidden = ["suid", "dev", "exec", "atime", "strictatime"].contains(&option);
+            if userspace || hidden || option.starts_with("x-") {
+                entry.options.retain(|held| *held != format!("no{option}"));
+            } else if let Some((key, _)) = option.split_once('=') {
+                entry.super_options.retain(|held| held.split('=').next() != Some(key));
+                entry.super_options.push(option.to_owned());
+            } else if !entry.options.iter().any(|held| held == option) {
+                entry.options.push(option.to_owned());
+            }
         }
     }
 
-    fn systemctl(&mut self, verb: SystemdVerb, unit: &str) {
-        let Some(text) = self.files.get(&Path::new("/etc/systemd/system").join(unit)).cloned() else {
-            return;
+    fn systemctl(&mut self, verb: SystemdVerb, unit: &str) -> Result<(), Fault> {
+        if verb == SystemdVerb::DaemonReload {
+            let units = self.files.iter().filter_map(|(path, text)| {
+                let name = path.strip_prefix(UNITS).ok()?.to_str()?;
+                (!name.contains('/')).then(|| (name.to_owned(), text.clone()))
+            });
+            self.loaded = units.collect();
+            return Ok(());
+        }
+        // Enabling works on the file, starting on what was read from it.
+        let on_disk = self.files.get(&Path::new(UNITS).join(unit));
+        let text = match verb {
+            SystemdVerb::Enable | SystemdVerb::Disable => on_disk,
+            _ => self.loaded.get(unit),
         };
+        let text = text.cloned().ok_or_else(|| Fault::new(format!("systemd knows no unit {unit}")))?;
         let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-        let target = PathBuf::from(line("Where="));
+        let wants = Path::new(UNITS).join(format!("{}.wants", line("WantedBy="))).join(unit);
+        let target = PathBuf::from(line("Where=").replace("%%", "%"));
         match verb {
             SystemdVerb::Start => {
                 let options: Vec<String> = line("Options=").split(',').map(str::to_owned).collect();
-                self.mount(line("What="), &target, line("Type="), &options);
+                self.mount(&line("What=").replace("%%", "%"), &target, line("Type="), &options)?;
             }
-            SystemdVerb::Stop => self.mounts.retain(|entry| entry.target != target),
-            _ => {}
+            SystemdVerb::Stop => self.unmount(&target),
+            SystemdVerb::Enable => {
+                self.files.insert(wants, String::new());
+            }
+            SystemdVerb::Disable => {
+                self.files.remove(&wants);
+            }
+            SystemdVerb::Reload | SystemdVerb::DaemonReload => {}
         }
+        Ok(())
     }
 }

@@ -10,6 +10,7 @@ mod kind;
 mod node;
 mod plan;
 mod spec;
+mod words;
 
 pub use converge::{Outcome, converge, converge_goal, foresee};
 pub use fault::{Class, Fault, chain};
@@ -22,5 +23,6 @@ pub use node::{
 };
 pub use plan::{Finding, ItemPlan, Plan, Step, SystemdVerb, Task, Verdict};
 pub use spec::{Identity, Item, Origin, Spec};
+pub use words::{DurationWord, FileMode, SizeWord, WordError};
 
 pub use evenkeel_report::{Drift, Layer, Mode, Phase, Status};

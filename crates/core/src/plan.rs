@@ -54,7 +54,8 @@ pub enum Verdict {
 /// A step, and the items it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Task {
-    /// The names of the items that need it. It is left out once every one of them has failed.
+    /// The names of the items that need it. It is left out once every one of them has failed,
+    /// unless the step stands alone.
     pub serves: Vec<String>,
     /// What to do.
     pub step: Step,
@@ -165,6 +166,15 @@ pub enum Step {
         /// Where.
         target: PathBuf,
     },
+}
+
+impl Step {
+    /// Whether it is worth doing though every step before it has failed. A kernel parameter is a layer of its own:
+    /// it is set even where the file that would set it at the next boot could not be written.
+    #[must_use]
+    pub fn stands_alone(&self) -> bool {
+        matches!(self, Self::SetSysctl { .. })
+    }
 }
 
 /// What systemd may be asked.

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod mountinfo;
 mod mounting;
 mod own_writes;
+mod postgres;
 pub mod program;
 mod sysctl;
 mod systemd;
@@ -92,8 +93,7 @@ impl Sensor for Host {
         debts::owes(&self.run_dir, debt)
     }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
-        let _ = (server, question);
-        Err(Fault::new("not yet"))
+        postgres::ask(server, question)
     }
 }
 
@@ -124,7 +124,10 @@ impl Actuator for Host {
                 let _own = self.own.mounting();
                 mounting::unmount(&self.guard, target)
             }
-            Step::ReloadPostgres { .. } | Step::AlterPostgres { .. } => Err(Fault::new("not yet")),
+            Step::ReloadPostgres { server } => postgres::reload(server),
+            Step::AlterPostgres { server, role, database, setting, value } => {
+                postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
+            }
         }
     }
 }

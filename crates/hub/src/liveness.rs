@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn a_clock_more_than_a_minute_off_is_flagged_by_a_heartbeat_in_both_directions() {
-        let doc = |off| NodeDoc {
+        let doc = |off: i64| NodeDoc {
             beat: Some(Beat { at: 500_000 + off, got: 500_000, interval_s: 30, ..Beat::default() }),
             ..NodeDoc::default()
         };
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_report_that_waited_in_the_spool_is_no_skew_and_one_from_the_future_is() {
-        let doc = |off| NodeDoc {
+        let doc = |off: i64| NodeDoc {
             voice: Voice { at: 9_000_000 + off, got: 9_000_000, ..Voice::default() },
             ..NodeDoc::default()
         };

@@ -1,1 +1,20 @@
-//! Placeholder.
+//! The kinds of thing evenkeel can keep even: one file each, one row in [`KINDS`].
+//!
+//! A kind looks through a `Sensor` and decides with a pure `plan`. Nothing here touches the machine, and no kind knows
+//! another.
+
+mod owned;
+pub mod sysctl;
+mod sysctl_d;
+
+use evenkeel_core::AnyKind;
+pub use owned::{MARKER, is_owned};
+
+/// Every kind, in the order they are applied.
+pub const KINDS: &[&dyn AnyKind] = &[&sysctl::Sysctl];
+
+/// The line that every file evenkeel owns starts with.
+#[must_use]
+pub fn owned_marker() -> &'static str {
+    MARKER
+}

@@ -162,7 +162,7 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
                     self.stale = true;
                 }
                 Some(ask) = self.joints.asks.recv() => self.answer(ask),
-                Ok(_) = self.joints.reports.reserve(), if self.choked => self.choked = false,
+                Ok(()) = room(&self.joints.reports), if self.choked => self.choked = false,
                 changed = self.joints.config.changed() => if changed.is_err() { return },
                 () = sleep_until(alarm) => {}
             }
@@ -393,6 +393,11 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
         let full = self.full_due.map(|since| since + FULL_GRACE).filter(|_| !self.choked);
         lanes.chain(full).chain([now + HEARTBEAT]).min().unwrap_or(now + HEARTBEAT)
     }
+}
+
+/// Wait until a report could be sent.
+async fn room(reports: &mpsc::Sender<Report>) -> Result<(), mpsc::error::SendError<()>> {
+    reports.reserve().await.map(drop)
 }
 
 fn new_pass(trigger: Trigger, mode: Mode) -> Pass {

@@ -219,7 +219,7 @@ mod tests {
 
     #[test]
     fn times_are_as_coarse_as_people_speak() {
-        let past = |ms| ago(1_000_000_000 - ms, 1_000_000_000);
+        let past = |ms: i64| ago(1_000_000_000 - ms, 1_000_000_000);
         assert_eq!(
             [past(0), past(12_000), past(180_000), past(9_000_000), past(300_000_000)],
             ["just now", "12 s ago", "3 min ago", "2 h ago", "3 days ago"]

@@ -266,12 +266,11 @@ impl HistoryRow {
         }
         match before {
             Some(before) => *before == self.mark(),
-            // An item that is first heard of and is fine is no news; a spec that is first heard of is.
-            None => {
-                self.item != SPEC_ITEM
-                    && (self.status == Status::Compliant.word()
-                        || self.status == Status::NotApplicable.word())
-            }
+            // What is first heard of and is compliant is no news; that goes for compliant only, or two first
+            // words that differ would both pass for the same nothing.
+            None if self.item != SPEC_ITEM => self.status == Status::Compliant.word(),
+            // Before any report, a heartbeat's spec is news only when something is the matter with it.
+            None => self.place.sub != 0 && self.status == "in_force",
         }
     }
 }
@@ -388,9 +387,13 @@ mod tests {
 
     #[test]
     fn the_largest_number_does_not_overflow() {
+        let most = u64::try_from(i64::MAX).unwrap_or_default();
         let mut ranges = Ranges::default();
+        ranges.insert(most);
+        ranges.insert(1);
+        assert!(ranges.contains(most));
+        assert_eq!(ranges.missing(1, most), [(2, most - 1)]);
         ranges.insert(u64::MAX);
         assert!(ranges.contains(u64::MAX));
-        assert_eq!(ranges.missing(u64::MAX, u64::MAX), []);
     }
 }

@@ -1,0 +1,423 @@
+//! Whatever order events come in, and however often: the database is the same. On real files, with a clock that
+//! stands still.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use common::{T0, beat, dump, item, report, seq, source};
+use evenkeel_hub::store::View as _;
+use evenkeel_hub::store::sqlite::{SqliteStore, SqliteView};
+use evenkeel_hub::wire::Incoming;
+use evenkeel_hub::writer::{Written, commit};
+use evenkeel_report::{Event, Heartbeat, Item, Report, Scope, Status};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A store and what readers see of it.
+struct Kept {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+    store: SqliteStore,
+}
+
+impl Kept {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.db");
+        let store = SqliteStore::open(&path).unwrap();
+        Self { _dir: dir, path, store }
+    }
+
+    fn take(&mut self, events: &[Incoming]) -> Written {
+        commit(&mut self.store, &[events], T0 + 3_600_000).unwrap().remove(0)
+    }
+
+    fn view(&self) -> SqliteView {
+        SqliteView::open(&self.path).unwrap()
+    }
+
+    fn items(&self, name: &str) -> BTreeMap<String, Status> {
+        let view = self.view();
+        let key = view.node(name).unwrap().unwrap().key;
+        view.items(key).unwrap().into_iter().map(|(id, row)| (id, row.status.unwrap())).collect()
+    }
+
+    /// The timeline of an item, oldest first.
+    fn story(&self, name: &str, of: &str) -> Vec<(u64, String)> {
+        let view = self.view();
+        let key = view.node(name).unwrap().unwrap().key;
+        let rows = view.timeline(key, None, 1000).unwrap().into_iter().rev();
+        rows.filter(|row| row.item == of).map(|row| (row.place.seq.n, row.status)).collect()
+    }
+}
+
+fn told(event: Event<Report>) -> Incoming {
+    Incoming::Report(Box::new(event))
+}
+
+fn beats(event: Event<Heartbeat>) -> Incoming {
+    Incoming::Beat(Box::new(event))
+}
+
+/// What may happen to a node between two reports.
+#[derive(Debug, Clone)]
+enum Turn {
+    Set(u8, Status),
+    Gone(u8),
+    Full,
+    FullWithout(u8),
+    Beat,
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let status = prop::sample::select(Status::ALL.to_vec());
+    prop_oneof![
+        6 => (0..4_u8, status).prop_map(|(id, status)| Turn::Set(id, status)),
+        1 => (0..4_u8).prop_map(Turn::Gone),
+        2 => Just(Turn::Full),
+        1 => (0..4_u8).prop_map(Turn::FullWithout),
+        2 => Just(Turn::Beat),
+    ]
+}
+
+/// The events that a node would send in this life.
+fn life(name: &str, epoch: u64, turns: &[Turn]) -> Vec<Incoming> {
+    let mut state: BTreeMap<String, Item> = BTreeMap::new();
+    let mut events = vec![];
+    let mut n = 0;
+    let mut time = T0;
+    for turn in turns {
+        time += 1000;
+        if !matches!(turn, Turn::Beat) {
+            n += 1;
+        }
+        let seq = seq(epoch, n);
+        let mut event = match turn {
+            Turn::Set(id, status) => {
+                let id = format!("sysctl/{id}");
+                let item = item(&id, *status);
+                state.insert(id, item.clone());
+                let all: Vec<_> = state.values().cloned().collect();
+                report(name, seq, Scope::Changes, vec![item], &all)
+            }
+            Turn::Gone(id) => {
+                let id = format!("sysctl/{id}");
+                state.remove(&id);
+                let all: Vec<_> = state.values().cloned().collect();
+                let mut event = report(name, seq, Scope::Changes, vec![], &all);
+                event.data.gone = vec![id];
+                event
+            }
+            Turn::Full | Turn::FullWithout(_) => {
+                if let Turn::FullWithout(id) = turn {
+                    state.remove(&format!("sysctl/{id}"));
+                }
+                let all: Vec<_> = state.values().cloned().collect();
+                report(name, seq, Scope::Full, all.clone(), &all)
+            }
+            Turn::Beat => {
+                let all: Vec<_> = state.values().cloned().collect();
+                events.push(beats(beat(name, seq, time, &all)));
+                continue;
+            }
+        };
+        event.time = evenkeel_report::Timestamp::from_unix_ms(time).unwrap();
+        events.push(told(event));
+        state.values_mut().for_each(|item| *item = item_at_rest(item));
+    }
+    events
+}
+
+/// How an item stands in the pass after.
+fn item_at_rest(of: &Item) -> Item {
+    Item {
+        drift: if of.status == Status::Repaired { vec![] } else { of.drift.clone() },
+        ..item(&of.id, of.status.settled())
+    }
+}
+
+fn batches(events: &[Incoming], sizes: &[usize]) -> Vec<Vec<Incoming>> {
+    let mut rest = events;
+    let mut batches = vec![];
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            return batches;
+        }
+        let (batch, later) = rest.split_at((*size).min(rest.len()));
+        batches.push(batch.to_vec());
+        rest = later;
+    }
+    batches
+}
+
+fn dump_of(batches: &[Vec<Incoming>]) -> String {
+    let mut kept = Kept::new();
+    for batch in batches {
+        kept.take(batch);
+    }
+    dump(&kept.path)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn every_batch_three_times_in_any_order_is_the_same_database(
+        turns in prop::collection::vec(turn(), 1..24),
+        sizes in prop::collection::vec(1..5_usize, 1..4),
+        lost in prop::collection::vec(any::<bool>(), 24),
+        seed in any::<u64>(),
+    ) {
+        let mut events = life("mw1", 7, &turns);
+        events.extend(life("db1", 3, &turns[..turns.len() / 2]));
+        let mut batches = batches(&events, &sizes);
+        // Some never come at all: gaps must not depend on the order either.
+        let mut keep = lost.iter().cycle();
+        batches.retain(|_| !keep.next().unwrap() || seed % 2 == 0);
+        let once = dump_of(&batches);
+        let mut thrice: Vec<_> = std::iter::repeat_n(batches, 3).flatten().collect();
+        shuffle(&mut thrice, seed);
+        let again = dump_of(&thrice);
+        let only = |a: &str, b: &str| {
+            a.lines().filter(|line| !b.lines().any(|other| other == *line)).map(str::to_owned).collect::<Vec<_>>()
+        };
+        prop_assert!(again == once, "only once: {:#?}\nonly thrice: {:#?}", only(&once, &again), only(&again, &once));
+    }
+
+    #[test]
+    fn the_story_of_an_item_tells_every_change_and_nothing_twice(
+        turns in prop::collection::vec(turn(), 1..30),
+        seed in any::<u64>(),
+    ) {
+        let mut events = life("mw1", 7, &turns);
+        shuffle(&mut events, seed);
+        let mut kept = Kept::new();
+        for event in events {
+            kept.take(&[event]);
+        }
+        let expected = expected_story(&turns, "sysctl/1");
+        let told = if turns.is_empty() { vec![] } else { kept.story("mw1", "sysctl/1") };
+        prop_assert_eq!(told, expected);
+    }
+}
+
+/// What one item went through, by the simplest means: every listing that differs from the one before.
+fn expected_story(turns: &[Turn], id: &str) -> Vec<(u64, String)> {
+    let mut story = vec![];
+    let mut last = "compliant";
+    let mut n = 0;
+    for turn in turns.iter().filter(|turn| !matches!(turn, Turn::Beat)) {
+        n += 1;
+        match turn {
+            Turn::Set(of, status) if format!("sysctl/{of}") == id => {
+                if *status == Status::Repaired || status.word() != last {
+                    story.push((n, status.word().to_owned()));
+                }
+                last = status.settled().word();
+            }
+            Turn::Gone(of) if format!("sysctl/{of}") == id && last != "gone" => {
+                story.push((n, "gone".to_owned()));
+                last = "gone";
+            }
+            _ => {}
+        }
+    }
+    story
+}
+
+fn shuffle<T>(items: &mut [T], mut seed: u64) {
+    for at in (1..items.len()).rev() {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let with = usize::try_from(seed >> 33).unwrap() % (at + 1);
+        items.swap(at, with);
+    }
+}
+
+fn full(n: u64, items: Vec<Item>) -> Incoming {
+    told(report("mw1", seq(7, n), Scope::Full, items.clone(), &items))
+}
+
+fn change(n: u64, one: Item, all: &[Item]) -> Incoming {
+    told(report("mw1", seq(7, n), Scope::Changes, vec![one], all))
+}
+
+#[test]
+fn an_older_report_that_comes_late_does_not_roll_an_item_back() {
+    let mut kept = Kept::new();
+    kept.take(&[change(3, item("a", Status::Compliant), &[item("a", Status::Compliant)])]);
+    kept.take(&[change(2, item("a", Status::Error), &[item("a", Status::Error)])]);
+    assert_eq!(kept.items("mw1"), BTreeMap::from([("a".to_owned(), Status::Compliant)]));
+    let story = kept.story("mw1", "a");
+    assert_eq!(story, [(2, "error".to_owned()), (3, "compliant".to_owned())]);
+}
+
+#[test]
+fn a_full_report_removes_what_it_does_not_list_unless_a_newer_one_set_it() {
+    let mut kept = Kept::new();
+    let (a, b, c) = (item("a", Status::Pending), item("b", Status::Pending), item("c", Status::Pending));
+    kept.take(&[full(1, vec![a.clone(), b])]);
+    kept.take(&[change(3, c.clone(), &[a.clone(), c])]);
+    kept.take(&[full(2, vec![a])]);
+    assert_eq!(kept.items("mw1").keys().collect::<Vec<_>>(), ["a", "c"]);
+}
+
+#[test]
+fn a_full_report_that_was_cut_removes_nothing() {
+    let mut kept = Kept::new();
+    let (a, b) = (item("a", Status::Pending), item("b", Status::Pending));
+    kept.take(&[full(1, vec![a.clone(), b.clone()])]);
+    let mut cut = report("mw1", seq(7, 2), Scope::Full, vec![a.clone()], &[a, b]);
+    cut.data.truncated = true;
+    kept.take(&[told(cut)]);
+    assert_eq!(kept.items("mw1").len(), 2);
+}
+
+#[test]
+fn what_is_gone_stays_gone_when_an_older_report_lists_it_late() {
+    let mut kept = Kept::new();
+    let mut gone = report("mw1", seq(7, 3), Scope::Changes, vec![], &[]);
+    gone.data.gone = vec!["a".into()];
+    kept.take(&[told(gone)]);
+    let late = kept.take(&[change(2, item("a", Status::Pending), &[item("a", Status::Pending)])]);
+    assert_eq!(late.duplicate, [false]);
+    assert!(kept.items("mw1").is_empty());
+    assert_eq!(kept.story("mw1", "a"), [(2, "pending".to_owned()), (3, "gone".to_owned())]);
+}
+
+#[test]
+fn a_gap_is_seen_and_closes_when_the_report_comes_late() {
+    let mut kept = Kept::new();
+    let a = item("a", Status::Compliant);
+    let missing = |kept: &Kept| kept.view().node("mw1").unwrap().unwrap().doc.missing;
+    kept.take(&[full(1, vec![a.clone()]), full(4, vec![a.clone()])]);
+    assert_eq!(missing(&kept), 2);
+    kept.take(&[full(3, vec![a.clone()])]);
+    assert_eq!(missing(&kept), 1);
+    kept.take(&[full(2, vec![a.clone()])]);
+    assert_eq!(missing(&kept), 0);
+    kept.take(&[full(6, vec![a.clone()])]);
+    assert_eq!(missing(&kept), 1);
+    kept.take(&[told(report("mw1", seq(8, 1), Scope::Full, vec![a.clone()], &[a]))]);
+    assert_eq!(missing(&kept), 0, "a new epoch starts from nothing");
+}
+
+#[test]
+fn a_heartbeat_tells_of_reports_that_never_came_but_not_of_those_that_wait() {
+    let mut kept = Kept::new();
+    let a = item("a", Status::Compliant);
+    kept.take(&[full(1, vec![a.clone()])]);
+    let doc = |kept: &Kept| kept.view().node("mw1").unwrap().unwrap().doc;
+    let mut waiting = beat("mw1", seq(7, 3), T0 + 9_000, &[]);
+    waiting.data.spool.waiting = 2;
+    let answer = kept.take(&[beats(waiting)]);
+    assert_eq!((doc(&kept).missing, doc(&kept).digest_ok), (0, None));
+    assert!(answer.want_full.is_empty());
+    let answer = kept.take(&[beats(beat("mw1", seq(7, 3), T0 + 39_000, &[]))]);
+    assert_eq!((doc(&kept).missing, doc(&kept).digest_ok), (2, Some(false)));
+    assert_eq!(answer.want_full, ["mw1"]);
+}
+
+#[test]
+fn a_digest_that_differs_asks_for_a_full_report_and_the_full_report_settles_it() {
+    let mut kept = Kept::new();
+    let (a, b) = (item("a", Status::Pending), item("b", Status::Error));
+    // The hub is new here, and the node tells only what changed.
+    let answer = kept.take(&[change(5, a.clone(), &[a.clone(), b.clone()])]);
+    assert_eq!(answer.want_full, ["mw1"]);
+    let answer = kept.take(&[beats(beat("mw1", seq(7, 5), T0 + 9_000, &[a.clone(), b.clone()]))]);
+    assert_eq!(answer.want_full, ["mw1"]);
+    let answer = kept.take(&[full(6, vec![a, b])]);
+    assert!(answer.want_full.is_empty());
+    assert_eq!(kept.view().node("mw1").unwrap().unwrap().doc.digest_ok, Some(true));
+}
+
+#[test]
+fn a_full_report_whose_own_digest_is_wrong_is_not_asked_for_again() {
+    let mut kept = Kept::new();
+    let wrong = report("mw1", seq(7, 1), Scope::Full, vec![item("a", Status::Pending)], &[]);
+    let answer = kept.take(&[told(wrong)]);
+    assert!(answer.want_full.is_empty(), "asking again would go on for ever");
+    assert_eq!(kept.view().node("mw1").unwrap().unwrap().doc.digest_ok, Some(false));
+}
+
+#[test]
+fn the_hubs_digest_is_the_nodes_after_a_repair_too() {
+    let mut kept = Kept::new();
+    let repaired = item("a", Status::Repaired);
+    let answer = kept.take(&[full(1, vec![repaired])]);
+    assert!(answer.want_full.is_empty());
+    let answer = kept.take(&[beats(beat("mw1", seq(7, 1), T0 + 9_000, &[item("a", Status::Compliant)]))]);
+    assert!(answer.want_full.is_empty());
+}
+
+#[test]
+fn a_spec_that_is_refused_is_in_the_history_also_when_only_a_heartbeat_told() {
+    let mut kept = Kept::new();
+    kept.take(&[full(1, vec![])]);
+    let mut refused = beat("mw1", seq(7, 1), T0 + 9_000, &[]);
+    refused.data.spec.sync = evenkeel_report::Sync::Failed;
+    refused.data.spec.target_commit = Some("2222".into());
+    refused.data.spec.errors = vec!["tiers/db.yaml:14: unknown key `valeu`".into()];
+    kept.take(&[beats(refused.clone())]);
+    refused.time = evenkeel_report::Timestamp::from_unix_ms(T0 + 39_000).unwrap();
+    kept.take(&[beats(refused)]);
+    let words: Vec<_> = kept.story("mw1", "").into_iter().map(|(_, word)| word).collect();
+    assert_eq!(words, ["in_force", "failed"]);
+}
+
+#[test]
+fn two_boot_ids_that_alternate_are_a_cloned_identity_and_a_reboot_is_not() {
+    let mut kept = Kept::new();
+    let boot = |boot: &str, at: i64| {
+        let mut event = beat("mw1", seq(7, 1), T0 + at, &[]);
+        event.data.node.boot_id = boot.into();
+        beats(event)
+    };
+    let flags = |kept: &Kept| {
+        evenkeel_hub::liveness::flags(&kept.view().node("mw1").unwrap().unwrap().doc, T0 + 3_600_000)
+    };
+    kept.take(&[boot("one", 1), boot("two", 2)]);
+    assert!(!flags(&kept).contains(&"cloned_identity"));
+    kept.take(&[boot("one", 3)]);
+    assert!(flags(&kept).contains(&"cloned_identity"));
+}
+
+#[test]
+fn a_node_that_counts_backwards_is_flagged_and_still_heard_of() {
+    let mut kept = Kept::new();
+    kept.take(&[full(5, vec![]), beats(beat("mw1", seq(7, 5), T0 + 9_000, &[]))]);
+    kept.take(&[beats(beat("mw1", seq(7, 2), T0 + 90_000, &[]))]);
+    let doc = kept.view().node(&source("mw1")).unwrap().unwrap().doc;
+    assert!(evenkeel_hub::liveness::flags(&doc, T0).contains(&"rewound"));
+    assert_eq!(doc.voice.seq.n, 5);
+}
+
+#[test]
+fn old_history_is_pruned_and_what_stands_is_not() {
+    use evenkeel_hub::store::Store as _;
+    let mut kept = Kept::new();
+    let old = [full(1, vec![item("a", Status::Pending)])];
+    commit(&mut kept.store, &[&old], 1_000).unwrap();
+    let new = [change(2, item("b", Status::Error), &[])];
+    commit(&mut kept.store, &[&new], 2_000).unwrap();
+    assert_eq!(kept.store.prune(1_500, 1).unwrap(), 1);
+    assert_eq!(kept.store.prune(1_500, 100).unwrap(), 1, "the item and the spec of the first report");
+    assert_eq!(kept.story("mw1", "a"), []);
+    assert_eq!(kept.story("mw1", "b").len(), 1);
+    assert_eq!(kept.items("mw1").len(), 2);
+    assert_eq!(kept.take(&old).duplicate, [true], "a number stays known when its history is gone");
+}
+
+#[test]
+fn a_transaction_that_fails_leaves_nothing_behind() {
+    use evenkeel_hub::store::{Store as _, StoreError};
+    let mut kept = Kept::new();
+    let before = dump(Path::new(&kept.path));
+    let Incoming::Report(event) = full(1, vec![item("a", Status::Pending)]) else { unreachable!() };
+    let failed = kept.store.transaction(&mut |tx| {
+        evenkeel_hub::merge::report(tx, &event, T0)?;
+        Err(StoreError::Sql { doing: "failing on purpose", source: "test".into() })
+    });
+    assert!(failed.is_err());
+    assert_eq!(dump(&kept.path), before);
+}

@@ -1,0 +1,131 @@
+//! Kernel parameters: as they are now, and as they will be after the next boot.
+//!
+//! Two layers, observed and repaired apart: the running kernel, and a drop-in in sysctl.d that evenkeel owns. What other
+//! files say is read and never edited; where one of them would win at the next boot, it is named.
+
+mod desk;
+mod rules;
+mod want;
+
+use crate::owned::is_owned;
+use crate::sysctl_d::{About, Boot, DROP_IN, SYSCTL_CONF, parse};
+use evenkeel_core::{
+    Class, Complaint, Fault, Interest, Kind, Plan, Section, Sensor, SysctlKey, SysctlSeen, chain,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use want::{Scalar, Want};
+
+/// Kernel parameters.
+pub struct Sysctl;
+
+/// What was seen of the kernel and of sysctl.d.
+pub struct Have {
+    live: BTreeMap<SysctlKey, Live>,
+    drop_in: DropIn,
+    boot: Boot,
+    systemd: bool,
+}
+
+/// What was seen of one parameter; trouble with one is no trouble with another.
+enum Live {
+    Seen(SysctlSeen),
+    Trouble(Class, String),
+}
+
+/// What was seen of the drop-in.
+enum DropIn {
+    /// It is not there.
+    None,
+    /// Ours: its lines by key, and its text.
+    Ours(BTreeMap<SysctlKey, String>, String),
+    /// Somebody else's file bears its name, or it cannot be read: why it is left alone.
+    Barred(String),
+}
+
+impl Kind for Sysctl {
+    const NAME: &'static str = "sysctl";
+    const SUMMARY: &'static str = "kernel parameters, now and after the next boot";
+    const EXAMPLE: &'static str = "\
+net.ipv4.tcp_keepalive_time: 60
+net.ipv4.tcp_retries2: {value: 8}
+net.ipv4.tcp_rmem: \"4096 131072 6291456\"
+net.core.somaxconn: {at_least: 1024}
+vm.swappiness: {at_least: 1, at_most: 10}
+";
+    const SHORTHAND: Option<&'static str> = Some("value");
+    const DISPLACES: &'static [(&'static str, &'static [&'static str])] =
+        &[("value", &["at_least", "at_most"]), ("at_least", &["value"]), ("at_most", &["value"])];
+    type Want = Want;
+    type Have = Have;
+
+    fn check(name: &str, want: &Want) -> Vec<Complaint> {
+        rules::check(name, want)
+    }
+
+    fn interests(section: &Section<Want>) -> Vec<Interest> {
+        let keys = section.kept().filter_map(|(name, ..)| name.parse().ok()).map(Interest::Sysctl);
+        let mut interests: Vec<Interest> = keys.collect();
+        if !interests.is_empty() {
+            interests.extend([DROP_IN, SYSCTL_CONF].map(|path| Interest::File(path.into())));
+        }
+        interests
+    }
+
+    fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
+        let drop_in = match node.read(Path::new(DROP_IN)) {
+            Ok(None) => DropIn::None,
+            Ok(Some(text)) if is_owned(&text) => DropIn::Ours(entries(&text), text),
+            Ok(Some(_)) => DropIn::Barred(format!(
+                "{DROP_IN} was not written by evenkeel and is left alone: move it away, so that evenkeel can have the \
+                 file it owns"
+            )),
+            Err(fault) => DropIn::Barred(chain(&fault)),
+        };
+        let named = section.kept().filter_map(|(name, ..)| name.parse().ok());
+        let left = drop_in.entries().into_iter().flat_map(|entries| entries.keys().cloned());
+        let live = named.chain(left).map(|key: SysctlKey| {
+            let seen = match node.sysctl(&key) {
+                Ok(seen) => Live::Seen(seen),
+                Err(fault) => Live::Trouble(fault.class, chain(&fault)),
+            };
+            (key, seen)
+        });
+        Ok(Have { live: live.collect(), drop_in, boot: Boot::read(node), systemd: node.systemd() })
+    }
+
+    fn plan(section: &Section<Want>, have: &Have) -> Plan {
+        let mut desk = desk::Desk::new(have);
+        for (name, want, item) in section.kept() {
+            desk.keep(name, want, item.enforced());
+        }
+        for (key, line) in have.drop_in.entries().into_iter().flatten() {
+            let name = key.to_string();
+            let item = section.items.get(&name);
+            if item.is_none_or(|item| item.kept().is_none()) {
+                let mode = item.map_or(section.mode, |item| item.mode);
+                desk.leave(&name, key, line, mode == evenkeel_core::Mode::Enforce);
+            }
+        }
+        desk.finish()
+    }
+}
+
+impl DropIn {
+    fn entries(&self) -> Option<&BTreeMap<SysctlKey, String>> {
+        match self {
+            Self::Ours(entries, _) => Some(entries),
+            Self::None | Self::Barred(_) => None,
+        }
+    }
+}
+
+/// Our own drop-in's lines. It has no patterns.
+fn entries(text: &str) -> BTreeMap<SysctlKey, String> {
+    let lines = parse(text).into_iter().filter_map(|line| match line.about {
+        About::Key(key) => Some((key, line.value?)),
+        About::Pattern(_) => None,
+    });
+    lines.collect()
+}

@@ -1,0 +1,146 @@
+//! A starting node, read from a text.
+
+use evenkeel_core::fake::FakeNode;
+use evenkeel_core::{Inside, MountEntry, PgFacts, PgOverride, PgSetting};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Text {
+    systemd: bool,
+    files: BTreeMap<PathBuf, String>,
+    links: BTreeMap<PathBuf, PathBuf>,
+    missing: BTreeSet<PathBuf>,
+    sysctls: BTreeMap<String, String>,
+    unreadable: BTreeSet<String>,
+    /// Lines of mountinfo.
+    mounts: Vec<String>,
+    backings: BTreeMap<String, PathBuf>,
+    insides: BTreeMap<PathBuf, Folder>,
+    owed: BTreeSet<String>,
+    faults: BTreeMap<String, String>,
+    servers: BTreeMap<String, Server>,
+    pg_boot: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Folder {
+    owner: String,
+    mode: String,
+    sentinel: Option<bool>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Server {
+    in_recovery: bool,
+    settings: BTreeMap<String, Setting>,
+    overrides: Vec<Override>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Setting {
+    value: String,
+    vartype: String,
+    unit: Option<String>,
+    context: Option<String>,
+    source: Option<String>,
+    file: Option<PathBuf>,
+    line: Option<u32>,
+    pending_restart: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Override {
+    role: Option<String>,
+    database: Option<String>,
+    setting: String,
+    value: String,
+}
+
+/// The node that a `node.yaml` tells of.
+pub fn read(text: &str) -> FakeNode {
+    let text: Text = serde_yaml::from_str(text).unwrap_or_else(|error| panic!("{error}"));
+    let mut node = FakeNode {
+        systemd: text.systemd,
+        files: text.files,
+        links: text.links,
+        missing: text.missing,
+        sysctls: text.sysctls.into_iter().map(|(key, value)| (key.parse().unwrap(), value)).collect(),
+        unreadable: text.unreadable.iter().map(|key| key.parse().unwrap()).collect(),
+        mounts: text.mounts.iter().map(|line| mount(line)).collect(),
+        backings: text.backings,
+        insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
+        owed: text.owed,
+        faults: text.faults,
+        servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
+        pg_boot: text.pg_boot,
+        ..FakeNode::default()
+    };
+    // A node that has booted has its units read.
+    let unit = |(path, text): (&PathBuf, &String)| {
+        let name = path.strip_prefix("/etc/systemd/system").ok()?.to_str()?;
+        (!name.contains('/')).then(|| (name.to_owned(), text.clone()))
+    };
+    node.loaded = node.files.iter().filter_map(unit).collect();
+    node
+}
+
+/// One line of mountinfo, without escapes.
+pub fn mount(line: &str) -> MountEntry {
+    let parts: Vec<&str> = line.split(' ').collect();
+    let dash = parts.iter().position(|part| *part == "-").unwrap();
+    let (major, minor) = parts[2].split_once(':').unwrap();
+    let words = |text: &str| text.split(',').map(str::to_owned).collect();
+    MountEntry {
+        id: parts[0].parse().unwrap(),
+        parent: parts[1].parse().unwrap(),
+        device: (major.parse().unwrap(), minor.parse().unwrap()),
+        root: parts[3].into(),
+        target: parts[4].into(),
+        options: words(parts[5]),
+        fstype: parts[dash + 1].into(),
+        source: parts[dash + 2].into(),
+        super_options: words(parts[dash + 3]),
+    }
+}
+
+fn inside(folder: Folder) -> Inside {
+    let mode = u32::from_str_radix(&folder.mode, 8).unwrap();
+    Inside { uid: 0, owner: Some(folder.owner), mode, sentinel: folder.sentinel }
+}
+
+fn server(server: Server) -> PgFacts {
+    let settings = server.settings.into_iter().map(|(name, one)| {
+        let setting = PgSetting {
+            reset_val: one.value,
+            vartype: one.vartype,
+            unit: one.unit,
+            context: one.context.unwrap_or_else(|| "user".into()),
+            source: one.source.unwrap_or_else(|| "default".into()),
+            sourcefile: one.file,
+            sourceline: one.line,
+            pending_restart: one.pending_restart,
+            ..PgSetting::default()
+        };
+        (name, setting)
+    });
+    let overrides = server.overrides.into_iter().map(|one| PgOverride {
+        role: one.role,
+        database: one.database,
+        setting: one.setting,
+        value: one.value,
+    });
+    PgFacts {
+        version: 150_018,
+        in_recovery: server.in_recovery,
+        settings: settings.collect(),
+        overrides: overrides.collect(),
+        ..PgFacts::default()
+    }
+}

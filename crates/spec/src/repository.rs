@@ -1,0 +1,280 @@
+//! A repository, read and checked whole: for every node that the fleet names, before any node takes it.
+
+use crate::document::Document;
+use crate::fleet::{self, Fleet, Path};
+use crate::layers::{self, Layer, Merged, Rank, Voice};
+use crate::ledger::Ledger;
+use crate::select::{self, Miss, Selector};
+use crate::table::{self, Kinds, Row};
+use crate::tree::Place;
+use crate::{Bundle, Problems, show, speak, survey, yaml};
+use evenkeel_core::{Goal, Identity, Mode, Origin, Spec};
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+
+/// A spec repository, parsed and checked whole.
+pub struct Repository {
+    pub(crate) rows: Vec<Row>,
+    pub(crate) fleet: Fleet,
+    pub(crate) documents: BTreeMap<String, Document>,
+}
+
+/// Why there is no spec for a node. It is that node's trouble alone, and it keeps its last good spec.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Nobody in `fleet.yaml` is called so.
+    #[error("no name and no glob in fleet.yaml matches node {}{}", show::quoted(node), meant(near.as_deref()))]
+    Nobody {
+        /// The node.
+        node: String,
+        /// A name there that is nearly the same.
+        near: Option<String>,
+    },
+    /// Two globs match it.
+    #[error(
+        "two globs match node {}: {} ({}) and {} ({}); name it exactly, or narrow one of the two",
+        show::quoted(node), show::quoted(&first.0), first.1, show::quoted(&second.0), second.1
+    )]
+    TwoGlobs {
+        /// The node.
+        node: String,
+        /// One glob and where it is said.
+        first: (String, Origin),
+        /// The other.
+        second: (String, Origin),
+    },
+    /// Another machine is meant.
+    #[error(
+        "node {} is pinned to machine-id {wanted} ({at}), and this machine has {}",
+        show::quoted(node), found.as_deref().unwrap_or("none")
+    )]
+    OtherMachine {
+        /// The node.
+        node: String,
+        /// The machine that may be this node.
+        wanted: String,
+        /// The machine that asks.
+        found: Option<String>,
+        /// Where the pin is said.
+        at: Origin,
+    },
+    /// The spec says nothing of such an item.
+    #[error("the spec of node {} says nothing of {}{}", show::quoted(node), show::quoted(item), meant(near.as_deref()))]
+    NoItem {
+        /// The node.
+        node: String,
+        /// What was asked for.
+        item: String,
+        /// An item that is nearly called so.
+        near: Option<String>,
+    },
+    /// The kinds refuse what the layers come to.
+    #[error("{0}")]
+    Refused(Problems),
+}
+
+fn meant(near: Option<&str>) -> String {
+    near.map(|near| format!("; did you mean {}?", show::quoted(near))).unwrap_or_default()
+}
+
+impl Repository {
+    /// Read a repository and check all of it, for every node that the fleet names. Warnings come along.
+    ///
+    /// # Errors
+    /// Every problem of every file, errors and warnings, where there is at least one error.
+    pub fn read(bundle: &Bundle, kinds: Kinds) -> Result<(Self, Problems), Problems> {
+        let mut ledger = Ledger::new(bundle);
+        let rows = table::rows(kinds);
+        survey::entries(bundle, &mut ledger);
+        let fleet = match bundle.file(fleet::FILE) {
+            Some(bytes) => yaml::parse(fleet::FILE, bytes, &mut ledger)
+                .map(|node| fleet::read(&node, bundle, &mut ledger))
+                .unwrap_or_default(),
+            None => Fleet::default(),
+        };
+        let documents = survey::documents(bundle, &rows, &mut ledger);
+        let repository = Self { rows, fleet, documents };
+        survey::includes(&repository.documents, bundle, &mut ledger);
+        survey::selectors(&repository, bundle, &mut ledger);
+        if ledger.errors() == 0 {
+            survey::unused(&repository, bundle, &mut ledger);
+        }
+        repository.check(&mut ledger);
+        let refused = ledger.errors() > 0;
+        let problems = ledger.close();
+        if refused { Err(problems) } else { Ok((repository, problems)) }
+    }
+
+    /// The fleet's name.
+    #[must_use]
+    pub fn fleet(&self) -> &str {
+        &self.fleet.name
+    }
+
+    /// The fleet's mode.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.fleet.mode
+    }
+
+    /// The path of the file of those whose signatures count, where the fleet says so.
+    #[must_use]
+    pub fn signers(&self) -> Option<&str> {
+        self.fleet.signers.as_deref()
+    }
+
+    /// Who is in the fleet, in the order of `fleet.yaml`.
+    pub fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        self.fleet.selectors.iter()
+    }
+
+    /// The paths between tiers, by name.
+    #[must_use]
+    pub fn paths(&self) -> &BTreeMap<String, Path> {
+        &self.fleet.paths
+    }
+
+    /// The spec of one node. `machine_id` is that of the machine that asks.
+    ///
+    /// # Errors
+    /// A [`NodeError`]: nobody is called so, two globs match, another machine is meant, or the kinds refuse it.
+    pub fn node(&self, name: &str, machine_id: Option<&str>) -> Result<Spec, NodeError> {
+        let selector = self.selector(name)?;
+        if let Some(wanted) =
+            selector.machine_id.as_ref().filter(|wanted| Some(wanted.as_str()) != machine_id)
+        {
+            return Err(NodeError::OtherMachine {
+                node: name.to_owned(),
+                wanted: wanted.clone(),
+                found: machine_id.map(str::to_owned),
+                at: selector.origin.clone(),
+            });
+        }
+        let layers = self.stack(selector, name);
+        let mode = layers::unnamed_mode(self.fleet.mode, &layers);
+        let goals: Result<_, _> = self.rows.iter().map(|row| self.goal(*row, mode, &layers)).collect();
+        let identity = Identity {
+            fleet: self.fleet.name.clone(),
+            name: name.to_owned(),
+            tier: selector.tier.clone(),
+            labels: selector.labels.clone(),
+        };
+        Ok(Spec { identity, mode, goals: goals? })
+    }
+
+    pub(crate) fn selector(&self, name: &str) -> Result<&Selector, NodeError> {
+        let node = || name.to_owned();
+        select::find(&self.fleet.selectors, name).map_err(|miss| match miss {
+            Miss::Nobody => {
+                let known: Vec<&str> = self.fleet.selectors.iter().map(|one| one.pattern.as_str()).collect();
+                NodeError::Nobody { node: node(), near: show::near(name, &known).map(str::to_owned) }
+            }
+            Miss::Two(first, second) => {
+                let told = |one: &Selector| (one.pattern.clone(), one.origin.clone());
+                NodeError::TwoGlobs { node: node(), first: told(first), second: told(second) }
+            }
+        })
+    }
+
+    pub(crate) fn stack(&self, selector: &Selector, node: &str) -> Vec<Layer<'_>> {
+        let own = node_file(node);
+        layers::stack(&self.documents, &tier_file(&selector.tier), Some(&own))
+    }
+
+    fn goal(&self, row: Row, mode: Mode, layers: &[Layer]) -> Result<Box<dyn Goal>, NodeError> {
+        let merged: BTreeMap<String, Merged> = layers::voices(layers, row.kind.name())
+            .into_iter()
+            .filter_map(|(name, voices)| {
+                Some((name.to_owned(), layers::merge(row, self.fleet.mode, &voices)?))
+            })
+            .collect();
+        let raw = merged.iter().map(|(name, merged)| (name.clone(), merged.raw())).collect();
+        row.kind.goal(mode, raw).map_err(|errors| {
+            let bundle = Bundle::default();
+            let mut ledger = Ledger::new(&bundle);
+            for error in &errors {
+                if let Some(merged) = merged.get(&error.item) {
+                    speak::complain(row, &error.item, merged, &error.complaint, &mut ledger);
+                }
+            }
+            NodeError::Refused(ledger.close())
+        })
+    }
+
+    /// Check what the layers come to, for every node that is named. What the same documents say of an item is looked
+    /// at once, however many nodes share it.
+    fn check(&self, ledger: &mut Ledger) {
+        let mut done = HashSet::new();
+        for (tier, own) in self.stacks() {
+            let layers = layers::stack(&self.documents, &tier, own.as_deref());
+            for row in &self.rows {
+                for (name, voices) in layers::voices(&layers, row.kind.name()) {
+                    let who: Vec<&str> =
+                        voices.iter().map(|voice| voice.layer.document.path.as_str()).collect();
+                    if done.insert((row.kind.name(), name, who)) {
+                        self.check_item(*row, name, &voices, ledger);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check_item(&self, row: Row, name: &str, voices: &[Voice], ledger: &mut Ledger) {
+        let Some(merged) = layers::merge(row, self.fleet.mode, voices) else {
+            return;
+        };
+        if merged.fields.is_poisoned() {
+            return;
+        }
+        for complaint in row.kind.check(name, &merged.raw()) {
+            speak::complain(row, name, &merged, &complaint, ledger);
+        }
+    }
+
+    /// Every pair of a tier's file and a node's own file that can come together.
+    fn stacks(&self) -> HashSet<(String, Option<String>)> {
+        let mut stacks = HashSet::new();
+        for selector in &self.fleet.selectors {
+            let own = node_file(&selector.pattern);
+            let own = (!selector.is_glob() && self.documents.contains_key(&own)).then_some(own);
+            stacks.insert((tier_file(&selector.tier), own));
+        }
+        for path in self.documents.keys() {
+            if let Some(selector) =
+                node_of(path).and_then(|node| select::find(&self.fleet.selectors, node).ok())
+            {
+                stacks.insert((tier_file(&selector.tier), Some(path.clone())));
+            }
+        }
+        stacks
+    }
+}
+
+impl Rank {
+    /// What the layer is called.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Profile => "profile",
+            Self::Tier => "tier",
+            Self::Node => "node",
+        }
+    }
+}
+
+pub(crate) fn tier_file(tier: &str) -> String {
+    format!("tiers/{tier}.yaml")
+}
+
+pub(crate) fn node_file(node: &str) -> String {
+    format!("nodes/{node}.yaml")
+}
+
+/// The node whose own file this is.
+pub(crate) fn node_of(path: &str) -> Option<&str> {
+    path.strip_prefix("nodes/")?.strip_suffix(".yaml")
+}
+
+/// The file as a whole.
+pub(crate) fn whole(path: &str) -> Place {
+    Place::file(path)
+}

@@ -1,0 +1,134 @@
+//! What a kind complains of, told to a person: with its place, and in words that know no programming language.
+
+use crate::layers::Merged;
+use crate::ledger::Ledger;
+use crate::show;
+use crate::table::Row;
+use evenkeel_core::Complaint;
+
+/// Put a kind's complaint into the ledger.
+pub(crate) fn complain(row: Row, name: &str, merged: &Merged, complaint: &Complaint, ledger: &mut Ledger) {
+    let told = if complaint.help.is_some() {
+        Told {
+            code: "check",
+            message: show::cut(&complaint.message, 400),
+            help: complaint.help.clone(),
+            key: None,
+        }
+    } else {
+        shape(row, complaint)
+    };
+    let key = told.key.as_deref().and_then(|key| {
+        let parent = match complaint.path.split_last() {
+            Some((last, parent)) if last == key => parent,
+            _ => &complaint.path,
+        };
+        merged.locate_key(parent, key)
+    });
+    let at = key.unwrap_or_else(|| merged.locate(&complaint.path));
+    let message = named(row, name, complaint, &told.message);
+    let help = told.help.map(|help| show::cut(&help, 600));
+    ledger.add(complaint.severity, told.code, &at, message, help);
+}
+
+struct Told {
+    code: &'static str,
+    message: String,
+    help: Option<String>,
+    /// The key that is meant, where it is a key and not a value.
+    key: Option<String>,
+}
+
+/// With the item's name before it, where the message does not say it.
+fn named(row: Row, name: &str, complaint: &Complaint, message: &str) -> String {
+    let last = complaint.path.last().filter(|last| !last.starts_with('['));
+    if message.contains(name) && last.is_none_or(|last| message.contains(last.as_str())) {
+        return message.to_owned();
+    }
+    let mut id = format!("{}/{name}", row.kind.name());
+    for part in &complaint.path {
+        id = if part.starts_with('[') { id + part } else { format!("{id}/{part}") };
+    }
+    format!("{}: {message}", show::cut(&id, 120))
+}
+
+/// The first word between backticks.
+fn ticked(text: &str) -> Option<&str> {
+    text.split('`').nth(1)
+}
+
+/// An error of shape, as serde words it.
+fn shape(row: Row, complaint: &Complaint) -> Told {
+    let text = complaint.message.as_str();
+    let told = |code, message, help: String| {
+        let help = Some(help).filter(|help| !help.is_empty());
+        Told { code, message, help, key: None }
+    };
+    if let Some(rest) = text.strip_prefix("unknown field ") {
+        let field = ticked(rest).unwrap_or_default().to_owned();
+        let help = show::allowed(&field, &words(row, rest, complaint));
+        let message = format!("{} is not known here", show::quoted(&field));
+        return Told { key: Some(field), ..told("unknown-key", message, help) };
+    }
+    if let Some(rest) = text.strip_prefix("missing field ") {
+        let field = show::quoted(ticked(rest).unwrap_or_default());
+        let help = format!("say {field} here, or in a layer below");
+        return told("missing-key", format!("{field} is missing"), help);
+    }
+    if let Some(rest) = text.strip_prefix("unknown variant ") {
+        let variant = ticked(rest).unwrap_or_default();
+        let expected: Vec<&str> = rest.split('`').skip(3).step_by(2).collect();
+        let message = format!("{} is not one of the words that stand here", show::quoted(variant));
+        return told("wrong-type", message, show::allowed(variant, &expected));
+    }
+    if text.starts_with("data did not match any variant") {
+        return told(
+            "wrong-type",
+            "this has none of the forms that may stand here".to_owned(),
+            String::new(),
+        );
+    }
+    wrong_type(text)
+}
+
+/// The words that serde lists, and those that every item has where it is an item that they are listed for.
+fn words(row: Row, rest: &str, complaint: &Complaint) -> Vec<String> {
+    let inner = match complaint.path.split_last() {
+        Some((last, parent)) if Some(last.as_str()) == ticked(rest) => parent,
+        _ => &complaint.path,
+    };
+    if inner.is_empty() {
+        return row.words();
+    }
+    rest.split('`').skip(3).step_by(2).map(str::to_owned).collect()
+}
+
+/// `invalid type: integer `5`, expected a string` and its kin.
+fn wrong_type(text: &str) -> Told {
+    let rest = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+    let Some((found, wanted)) = rest.and_then(|rest| rest.rsplit_once(", expected ")) else {
+        return Told { code: "wrong-type", message: show::cut(text, 400), help: None, key: None };
+    };
+    let wanted = match wanted {
+        "a map" => "a map (`name: value` lines below it)",
+        "a sequence" => "a list",
+        "a boolean" => "`true` or `false`",
+        other => other.strip_prefix("struct ").map_or(other, |_| "a map (`name: value` lines below it)"),
+    };
+    let (sort, value) = found.split_once(' ').unwrap_or((found, ""));
+    let value = value.trim_matches(['`', '"']);
+    let found = match sort {
+        "integer" | "floating" => format!("the number {}", show::quoted(value.trim_start_matches("point `"))),
+        "string" => format!("the text {}", show::quoted(value)),
+        "boolean" => show::quoted(value),
+        "sequence" => "a list".to_owned(),
+        "map" => "a map".to_owned(),
+        _ => show::cut(found, 80),
+    };
+    let number = value.trim_start_matches("point `");
+    let quote = matches!(sort, "integer" | "floating" | "boolean") && !number.is_empty();
+    let text_wanted = wanted.contains("string") || wanted.contains('"');
+    let help = (quote && text_wanted).then(|| format!("quote it: \"{number}\""));
+    let message = format!("this must be {}, not {found}", wanted.replace("a string", "a text"));
+    Told { code: "wrong-type", message: show::cut(&message, 400), help, key: None }
+}

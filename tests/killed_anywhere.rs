@@ -1,0 +1,152 @@
+//! SIGKILL at every system call of an apply: the next apply finishes the work, and no file is ever torn.
+//!
+//! strace sends the signal before the Nth call that matters; N walks over every one of them. The node then has to be
+//! either as before or as desired in each file, and one further apply has to leave it as desired with no debt.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use support::{FLEET, Node, Repository, text};
+
+const OLD: &str = "version: 1
+sysctl:
+  net.ipv4.tcp_keepalive_time: 600
+  net.ipv4.tcp_keepalive_intvl: 60
+";
+const NEW: &str = "version: 1
+sysctl:
+  net.ipv4.tcp_keepalive_time: 61
+  net.ipv4.tcp_keepalive_probes: 5
+  net.ipv4.tcp_retries2: 8
+mount:
+  /srv/even/tmp: {source: tmpfs, type: tmpfs, options: [nosuid, nodev, size=1m]}
+";
+const DROP_IN: &str = "/etc/sysctl.d/99-evenkeel.conf";
+const UNIT: &str = "/etc/systemd/system/srv-even-tmp.mount";
+
+struct Rig {
+    node: Node,
+    old: String,
+    new: String,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let node = Node::new();
+        let (old, new) = (node.dir.path().join("old"), node.dir.path().join("new"));
+        Repository::new(&old, &[("fleet.yaml", FLEET), ("tiers/t.yaml", OLD)]);
+        Repository::new(&new, &[("fleet.yaml", FLEET), ("tiers/t.yaml", NEW)]);
+        Self { node, old: old.display().to_string(), new: new.display().to_string() }
+    }
+
+    /// Back to the old spec: what a crash left is cleared by hand, so that every run starts alike.
+    fn reset(&self) {
+        self.node.sh(&format!("umount /srv/even/tmp 2>/dev/null || true; rm -rf {UNIT} {DROP_IN} /etc/systemd/system/*.wants/srv-even* /run/evenkeel/* /srv/even"));
+        self.apply(&self.old);
+    }
+
+    fn apply(&self, spec: &str) {
+        let out = self.node.run(&["apply", "--spec", spec, "--node", "n1"]);
+        assert!(out.status.success(), "{}", text(&out));
+    }
+
+    fn files(&self) -> BTreeMap<&'static str, String> {
+        [DROP_IN, UNIT].map(|path| (path, self.node.sh(&format!("cat {path} 2>/dev/null || true")))).into()
+    }
+
+    /// Apply the new spec under strace with this injection. Whether it was killed.
+    fn killed(&self, call: &str, n: usize) -> bool {
+        let mut strace = self.node.command("strace");
+        strace.args([
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &format!("trace={call}"),
+            "-e",
+            &format!("inject={call}:signal=KILL:when={n}"),
+        ]);
+        let out = strace
+            .arg(support::EVENKEEL)
+            .args(["apply", "--spec", &self.new, "--node", "n1"])
+            .output()
+            .unwrap();
+        !out.status.success()
+    }
+}
+
+/// The calls an apply is made of that can leave something half done, and those around them.
+const CALLS: &[&str] = &[
+    "openat",
+    "openat2",
+    "write",
+    "pwrite64",
+    "fsync",
+    "fdatasync",
+    "renameat",
+    "renameat2",
+    "rename",
+    "unlink",
+    "unlinkat",
+    "mkdir",
+    "mkdirat",
+    "symlinkat",
+    "fchmod",
+    "fchown",
+    "execve",
+    "clone3",
+    "vfork",
+    "wait4",
+    "waitid",
+    "close",
+    "read",
+    "pread64",
+    "newfstatat",
+    "statx",
+    "fstat",
+    "getdents64",
+    "mmap",
+];
+
+#[test]
+fn an_apply_killed_before_any_system_call_is_finished_by_the_next() {
+    let rig = Rig::new();
+    rig.reset();
+    let before = rig.files();
+    rig.apply(&rig.new);
+    let after = rig.files();
+    assert_ne!(before, after);
+    let most =
+        if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 60 };
+    let (mut points, mut torn) = (0, vec![]);
+    for call in CALLS {
+        for n in 1..=most {
+            rig.reset();
+            if !rig.killed(call, n) {
+                break;
+            }
+            points += 1;
+            for (path, content) in rig.files() {
+                if content != before[path] && content != after[path] {
+                    torn.push(format!("{call} #{n}: {path} is neither old nor new:\n{content}"));
+                }
+            }
+            rig.apply(&rig.new);
+            assert_eq!(rig.files(), after, "{call} #{n}: the next apply finishes");
+            assert_eq!(rig.node.sysctl("net.ipv4.tcp_keepalive_time"), "61", "{call} #{n}");
+            assert_eq!(rig.node.sysctl("net.ipv4.tcp_retries2"), "8", "{call} #{n}");
+            assert!(rig.node.holds("findmnt -n -t tmpfs /srv/even/tmp >/dev/null"), "{call} #{n}");
+            let left = rig.node.sh("ls /run/evenkeel/owed 2>/dev/null | wc -l; ls -A /etc/sysctl.d /etc/systemd/system | grep -c evenkeel-new || true");
+            assert_eq!(
+                left.trim().replace('\n', " "),
+                "0 0",
+                "{call} #{n}: no debt and no temporary file is left"
+            );
+        }
+    }
+    assert!(torn.is_empty(), "{}", torn.join("\n"));
+    println!("killed at {points} points");
+    assert!(points >= 500, "only {points} points");
+}

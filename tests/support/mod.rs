@@ -1,0 +1,303 @@
+//! A node to try the real binary on: namespaces of its own, a filesystem that forgets, real git, real PostgreSQL.
+//!
+//! Nothing of the machine is changed: `/etc`, `/var/lib`, `/srv`, `/home` and `/mnt` are overlays whose upper halves
+//! lie in a tmpfs, `/run` is empty (no systemd to talk to), `/proc/sys` is read-only but for `net`, which belongs to
+//! the node's own network namespace. Everything goes when the test's end of a pipe closes, even after SIGKILL.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "test support"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The agent's binary, as built for this test run.
+pub const EVENKEEL: &str = env!("CARGO_BIN_EXE_evenkeel");
+
+/// The hub's binary, built beside the agent's.
+pub fn hub_binary() -> PathBuf {
+    let beside = Path::new(EVENKEEL).with_file_name("evenkeel-hub");
+    if !beside.exists() {
+        let built = Command::new(env!("CARGO")).args(["build", "-q", "-p", "evenkeel-hub"]).status().unwrap();
+        assert!(built.success() && beside.exists(), "cargo build -p evenkeel-hub makes {}", beside.display());
+    }
+    beside
+}
+
+/// One node.
+pub struct Node {
+    holder: Child,
+    _pipe: ChildStdin,
+    /// A folder that the node and the test both see.
+    pub dir: tempfile::TempDir,
+}
+
+const SETUP: &str = r#"
+set -e
+mount --make-rprivate /
+mount -t tmpfs tmpfs "$DIR/upper"
+for d in etc var/lib srv home mnt; do
+  mkdir -p "$DIR/upper/$d/up" "$DIR/upper/$d/work"
+  mount -t overlay overlay -o "lowerdir=/$d,upperdir=$DIR/upper/$d/up,workdir=$DIR/upper/$d/work" "/$d"
+done
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/evenkeel /run/lock /etc/evenkeel /var/lib/evenkeel
+rm -f /etc/sysctl.d/99-evenkeel.conf
+mount -o bind /proc/sys /proc/sys
+mount -o bind /proc/sys/net /proc/sys/net
+mount -o remount,bind,ro /proc/sys
+ip link set lo up
+echo ready
+exec cat
+"#;
+
+impl Node {
+    /// A fresh node.
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("upper")).unwrap();
+        let mut holder = Command::new("unshare")
+            .args(["--mount", "--net", "--", "sh", "-c", SETUP])
+            .env("DIR", dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("unshare runs: these tests need root");
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "the node's namespaces could not be set up: these tests need root");
+        let pipe = holder.stdin.take().unwrap();
+        Self { holder, _pipe: pipe, dir }
+    }
+
+    /// A program, to be run on the node.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.holder.id().to_string(), "-m", "-n", "--"]).arg(program);
+        command
+    }
+
+    /// Run a shell script on the node; it must succeed. What it printed.
+    pub fn sh(&self, script: &str) -> String {
+        let out = self.command("sh").args(["-ec", script]).output().unwrap();
+        assert!(out.status.success(), "{script}\n{}", text(&out));
+        String::from_utf8(out.stdout).unwrap()
+    }
+
+    /// Whether a shell script succeeds on the node.
+    pub fn holds(&self, script: &str) -> bool {
+        self.command("sh").args(["-c", script]).output().unwrap().status.success()
+    }
+
+    /// The agent's binary with arguments, on the node.
+    pub fn evenkeel(&self, args: &[&str]) -> Command {
+        let mut command = self.command(EVENKEEL);
+        command.args(args).env("NO_COLOR", "1");
+        command
+    }
+
+    /// Run the agent's binary to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.evenkeel(args).output().unwrap()
+    }
+
+    /// The live value of a kernel parameter.
+    pub fn sysctl(&self, key: &str) -> String {
+        self.sh(&format!("cat /proc/sys/{}", key.replace('.', "/"))).trim().to_owned()
+    }
+
+    /// Write a file on the node.
+    pub fn write(&self, path: &str, content: &str) {
+        let shared = self.dir.path().join("handed-over");
+        std::fs::write(&shared, content).unwrap();
+        self.sh(&format!("mkdir -p \"$(dirname {path})\" && cp {} {path}", shared.display()));
+    }
+
+    /// Start the daemon with this configuration; killed when dropped.
+    pub fn agent(&self, config: &str) -> Daemon {
+        self.write("/etc/evenkeel/agent.yaml", config);
+        let log = self.dir.path().join("agent.log");
+        let to = std::fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
+        let mut command = self.evenkeel(&["run", "--config", "/etc/evenkeel/agent.yaml"]);
+        command.env_remove("NOTIFY_SOCKET").stdin(Stdio::null()).stdout(to.try_clone().unwrap()).stderr(to);
+        Daemon { child: command.spawn().unwrap(), log }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A daemon that was started, and its log.
+pub struct Daemon {
+    /// The process.
+    pub child: Child,
+    /// Where it logs.
+    pub log: PathBuf,
+}
+
+impl Daemon {
+    /// What it has logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Send it a signal by name.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// What a program printed, both streams.
+pub fn text(out: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+}
+
+/// Wait until something holds; panics with `what` after `within`. How long it took.
+pub fn until(what: &str, within: Duration, mut holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < within, "not within {within:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    start.elapsed()
+}
+
+/// A git repository to commit specs to.
+pub struct Repository {
+    /// Its work tree.
+    pub path: PathBuf,
+}
+
+impl Repository {
+    /// A new one at `path`, with these files as its first commit.
+    pub fn new(path: &Path, files: &[(&str, &str)]) -> Self {
+        std::fs::create_dir_all(path).unwrap();
+        let repository = Self { path: path.to_owned() };
+        repository.git(&["init", "-q", "-b", "main"]);
+        repository.commit(files);
+        repository
+    }
+
+    /// Run git in it; it must succeed.
+    pub fn git(&self, args: &[&str]) -> String {
+        let out = Command::new("git")
+            .current_dir(&self.path)
+            .args(["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false"])
+            .args(args)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "git {args:?}\n{}", text(&out));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Commit these files; the commit's id.
+    pub fn commit(&self, files: &[(&str, &str)]) -> String {
+        for (name, content) in files {
+            let path = self.path.join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        self.git(&["add", "-A"]);
+        self.git(&["commit", "-q", "--allow-empty", "-m", "change"]);
+        self.git(&["rev-parse", "HEAD"])
+    }
+
+    /// Its address, as an agent's source.
+    pub fn source(&self) -> String {
+        format!("git+file://{}#main", self.path.display())
+    }
+}
+
+/// A fleet of one node, `n1`, in one tier, `t`.
+pub const FLEET: &str = "version: 1\nfleet: test\nnodes:\n  n1: {tier: t}\n";
+
+/// A configuration for node `n1`.
+pub fn config(source: &str, more: &str) -> String {
+    format!("node: n1\nsource: {source}\npoll_interval: 1s\n{more}")
+}
+
+/// The newest PostgreSQL that is installed: its major version.
+pub fn postgres_version() -> u32 {
+    let found = std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten();
+    found.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().expect("PostgreSQL is installed")
+}
+
+/// A running PostgreSQL cluster, `VERSION/test`, made as Debian makes them.
+pub struct Postgres {
+    child: Child,
+    /// `15/test`.
+    pub cluster: String,
+}
+
+impl Node {
+    /// Make a cluster and start it; it dies with the test.
+    pub fn postgres(&self) -> Postgres {
+        let version = postgres_version();
+        self.sh(&format!(
+            "install -d -o postgres -g postgres -m 2775 /run/postgresql
+             pg_createcluster --port 5499 {version} test -- --auth-local=peer -N >/dev/null"
+        ));
+        let child = self.start_postgres();
+        Postgres { child, cluster: format!("{version}/test") }
+    }
+
+    /// Start the cluster that was made.
+    pub fn start_postgres(&self) -> Child {
+        let version = postgres_version();
+        let log = std::fs::File::create(self.dir.path().join("postgres.log")).unwrap();
+        let mut command = self.command("setpriv");
+        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=KILL", "--"]);
+        command.arg(format!("/usr/lib/postgresql/{version}/bin/postgres"));
+        command.args(["-D", &format!("/var/lib/postgresql/{version}/test")]);
+        command.args(["-c", &format!("config_file=/etc/postgresql/{version}/test/postgresql.conf")]);
+        let child =
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        until("PostgreSQL answers", Duration::from_secs(30), || self.holds(&format!("{PSQL} -c 'select 1'")));
+        child
+    }
+
+    /// Ask the cluster, over its Unix socket; what it answered.
+    pub fn sql(&self, query: &str) -> String {
+        let out =
+            self.command("sh").args(["-ec", &format!("{PSQL} -c \"$1\""), "sh", query]).output().unwrap();
+        assert!(out.status.success(), "{query}\n{}", text(&out));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+}
+
+const PSQL: &str = "setpriv --reuid=postgres --regid=postgres --init-groups -- psql -XAtq -h /run/postgresql -p 5499 postgres";
+
+impl Postgres {
+    /// Stop it, at once and cleanly.
+    pub fn stop(&mut self) {
+        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
