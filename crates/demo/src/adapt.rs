@@ -7,6 +7,9 @@ use crate::trouble::{Result, Trouble};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
+/// Where a node keeps the folders that stand for shares.
+const SHARES: &str = "/srv/shares";
+
 /// The files of a repository, by path.
 pub(crate) type Tree = BTreeMap<String, String>;
 
@@ -120,33 +123,22 @@ impl Adapted {
     /// The fields of every network mount that are different here.
     fn adapt_mounts(&mut self, node: &str, merged: &Document, means: &Means) -> Vec<(String, Value)> {
         let mounts = merged.get("mount").and_then(Value::as_object).into_iter().flatten();
-        let mut out = Vec::new();
+        let (mut out, mut bound, mut owned) = (Vec::new(), Vec::new(), 0);
         for (target, fields) in mounts {
             let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
-            let owner = text("owner");
-            let network = text("type").is_some_and(|kind| kind.starts_with("nfs"));
             let mut different = Map::new();
-            if network {
+            if text("type").is_some_and(|kind| kind.starts_with("nfs")) {
                 let leaf = target.rsplit('/').next().unwrap_or("share");
-                let source = format!("/srv/shares/{leaf}");
-                let was = text("source").unwrap_or_default();
-                self.notes
-                    .push(format!("{node}: {was} is the folder {source} of the node, bound to {target}"));
-                let read_only = fields
-                    .get("options")
-                    .and_then(Value::as_array)
-                    .is_some_and(|options| options.iter().any(|option| option.as_str() == Some("ro")));
-                different.insert("source".into(), json!(source));
-                different.insert("type".into(), json!("bind"));
-                different.insert("options".into(), json!([if read_only { "ro" } else { "rw" }]));
+                let source = format!("{SHARES}/{leaf}");
+                different = bound_folder(&source, fields);
+                bound.push(leaf.to_owned());
                 let (node, target) = (node.to_owned(), target.clone());
                 self.shares.push(Share { node, source, target, sentinel: text("sentinel") });
             }
-            match owner {
+            match text("owner") {
                 Some(owner) if means.rootless && owner != "root" => {
                     different.insert("owner".into(), json!("root"));
-                    self.notes
-                        .push(format!("{node}: {target} belongs to root: there is no {owner} without root"));
+                    owned += 1;
                 }
                 Some(owner) => self.users.push(owner),
                 None => {}
@@ -154,6 +146,15 @@ impl Adapted {
             if !different.is_empty() {
                 out.push((target.clone(), Value::Object(different)));
             }
+        }
+        if !bound.is_empty() {
+            let which = bound.join(", ");
+            self.notes
+                .push(format!("{node}: NFS shares are folders in {SHARES} of the node, bound: {which}"));
+        }
+        if owned > 0 {
+            self.notes
+                .push(format!("{node}: {owned} folders belong to root, the one user there is without root"));
         }
         out
     }
@@ -177,6 +178,15 @@ fn named_cluster(line: &str) -> Option<&str> {
     let (version, name) = key.split_once('/')?;
     let number = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
     (number && name == "main").then_some(key)
+}
+
+/// The fields that make a network mount a bind mount of `source`. Options that only NFS knows are left out.
+fn bound_folder(source: &str, fields: &Value) -> Map<String, Value> {
+    let options = fields.get("options").and_then(Value::as_array);
+    let read_only = options.is_some_and(|options| options.contains(&json!("ro")));
+    let access = if read_only { "ro" } else { "rw" };
+    let pairs = [("source", json!(source)), ("type", json!("bind")), ("options", json!([access]))];
+    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// A document without one of its top sections, line by line so that the rest stays as people wrote it.

@@ -175,8 +175,11 @@ fn postgres_reloaded(scene: &Scene, _: &Tree) -> Option<Event> {
     let path = postgres.drop_in().display().to_string();
     let psql = postgres.statement("select pg_reload_conf()");
     let quoted: Vec<String> = psql.iter().map(|word| format!("'{word}'")).collect();
-    let script =
-        format!("printf 'tcp_keepalives_idle = 7200\\n' > {path} && {} > /dev/null", quoted.join(" "));
+    // The folder is the tool's to write to, the file in it is not: it replaces the file, as tools do.
+    let script = format!(
+        "printf 'tcp_keepalives_idle = 7200\\n' > {path}.new && mv -f {path}.new {path} && {} > /dev/null",
+        quoted.join(" ")
+    );
     Some(Event::Break {
         node: "db1".into(),
         story: "a tuning tool writes its own values over ours and reloads PostgreSQL".into(),

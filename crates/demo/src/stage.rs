@@ -42,7 +42,8 @@ impl Stage {
     pub(crate) fn build(spec: Option<&Path>, keep: bool, view: &mut View) -> Result<Self> {
         need("git", "git")?;
         need("ip", "iproute2")?;
-        let tree = read_tree(&example(spec)?)?;
+        let example = example(spec)?;
+        let tree = read_tree(&example)?;
         let postgres = found_postgres(view);
         let folder = world::fresh_folder()?;
         let sweeper = Sweeper::start(&folder)?;
@@ -71,7 +72,7 @@ impl Stage {
         }
         let means = Means { cluster: stage.postgres.as_ref().map(Postgres::cluster), rootless };
         let adapted = adapt(&tree, &NODES, &means)?;
-        stage.furnish(adapted, view)?;
+        stage.furnish(&example, adapted, view)?;
         stage.start_agents(view)?;
         Ok(stage)
     }
@@ -91,8 +92,12 @@ impl Stage {
             make(&plan.scratch)?;
             make(&plan.logs)?;
             let node = Node::start(&plan)?;
-            let how = if node.ready.rootless { "a user namespace" } else { "root's namespaces" };
-            view.say(Tone::Plain, &format!("{name} ({tier}) runs in {how}, look inside: {}", way_in(&node)));
+            let how = if node.ready.rootless { "user, network and mount" } else { "network and mount" };
+            let way = way_in(&node);
+            view.say(
+                Tone::Plain,
+                &format!("{name} ({tier}) has {how} namespaces of its own; look inside: {way}"),
+            );
             for note in &node.ready.notes {
                 view.say(Tone::Faint, &format!("{name}: {note}"));
             }
@@ -102,9 +107,11 @@ impl Stage {
     }
 
     /// The repository, the shares and the database.
-    fn furnish(&mut self, adapted: Adapted, view: &mut View) -> Result<()> {
+    fn furnish(&mut self, example: &Path, adapted: Adapted, view: &mut View) -> Result<()> {
         view.say(Tone::Plain, &format!("the spec is a git repository: {}", self.repository.path.display()));
-        view.say(Tone::Faint, "it is examples/eden, adapted to this machine:");
+        let name = example.components().rev().take(2).collect::<Vec<_>>();
+        let name: PathBuf = name.into_iter().rev().collect();
+        view.say(Tone::Faint, &format!("it is {}, adapted to this machine:", name.display()));
         for note in &adapted.notes {
             view.say(Tone::Faint, &format!("  {note}"));
         }
@@ -141,7 +148,8 @@ impl Stage {
             let argv = [&binary, "run", "--config", path].map(str::to_owned);
             node.daemon("agent", argv.to_vec(), None, Stop::Term)?;
         }
-        view.say(Tone::Plain, "an agent runs on every node");
+        let ask = format!("`{}/evenkeel status` there asks it", world::HERE);
+        view.say(Tone::Plain, &format!("an agent runs on every node; {ask}"));
         Ok(())
     }
 
