@@ -187,7 +187,7 @@ fn field(row: Row, entry: &Entry, said: &mut Said, ledger: &mut Ledger) {
             }
         },
         "permissions" if row.own_mode => {
-            add(&Entry { key: "mode".to_owned(), ..entry.clone() }, said, ledger)
+            add(&Entry { key: "mode".to_owned(), ..entry.clone() }, said, ledger);
         }
         _ => add(entry, said, ledger),
     }

@@ -47,7 +47,7 @@ fn utf8<'t>(file: &Arc<str>, bytes: &'t [u8], ledger: &mut Ledger) -> Option<&'t
         Err(error) => error,
     };
     let good = &bytes[..error.valid_up_to()];
-    let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = good.split(|byte| *byte == b'\n').count();
     let start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
     let column = String::from_utf8_lossy(&good[start..]).chars().count() + 1;
     let at = place(file, line, column, 1);
@@ -227,7 +227,7 @@ impl Builder<'_, '_> {
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, at: Place) {
         if let Some(Frame::Map { key: None, .. }) = self.frames.last() {
-            self.key(text, style, at);
+            self.key(text, style, &at);
             return;
         }
         let data = match style {
@@ -254,8 +254,8 @@ impl Builder<'_, '_> {
         hidden.is_some()
     }
 
-    fn key(&mut self, text: &str, style: ScalarStyle, at: Place) {
-        let name = self.good_key(text, style, &at).then(|| text.to_owned());
+    fn key(&mut self, text: &str, style: ScalarStyle, at: &Place) {
+        let name = self.good_key(text, style, at).then(|| text.to_owned());
         let Some(Frame::Map { map, lines, key, .. }) = self.frames.last_mut() else {
             return;
         };
@@ -268,7 +268,7 @@ impl Builder<'_, '_> {
         *key = Some(Key { name, at: at.clone() });
         if let Some(first) = twice {
             let message = format!("{} is said twice: in line {} and here", show::quoted(text), first.line);
-            self.ledger.error("duplicate-key", &at, message, "keep one of the two");
+            self.ledger.error("duplicate-key", at, message, "keep one of the two");
         }
     }
 
