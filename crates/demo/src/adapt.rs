@@ -123,7 +123,7 @@ impl Adapted {
     /// The fields of every network mount that are different here.
     fn adapt_mounts(&mut self, node: &str, merged: &Document, means: &Means) -> Vec<(String, Value)> {
         let mounts = merged.get("mount").and_then(Value::as_object).into_iter().flatten();
-        let (mut out, mut bound, mut owned) = (Vec::new(), Vec::new(), 0);
+        let (mut out, mut bound, mut to_root) = (Vec::new(), Vec::new(), 0);
         for (target, fields) in mounts {
             let text = |key: &str| fields.get(key).and_then(Value::as_str).map(str::to_owned);
             let mut different = Map::new();
@@ -138,7 +138,7 @@ impl Adapted {
             match text("owner") {
                 Some(owner) if means.rootless && owner != "root" => {
                     different.insert("owner".into(), json!("root"));
-                    owned += 1;
+                    to_root += 1;
                 }
                 Some(owner) => self.users.push(owner),
                 None => {}
@@ -152,9 +152,10 @@ impl Adapted {
             self.notes
                 .push(format!("{node}: NFS shares are folders in {SHARES} of the node, bound: {which}"));
         }
-        if owned > 0 {
-            self.notes
-                .push(format!("{node}: {owned} folders belong to root, the one user there is without root"));
+        if to_root > 0 {
+            self.notes.push(format!(
+                "{node}: {to_root} folders belong to root, the one user there is without root"
+            ));
         }
         out
     }

@@ -125,11 +125,12 @@ fn sysctl_live(_: &Scene, tree: &Tree) -> Option<Event> {
 
 fn sysctl_file(_: &Scene, tree: &Tree) -> Option<Event> {
     declared(tree, KEY)?;
-    let script = format!("printf '{KEY} = 7200\\n' > {SYSCTL_DROP_IN}");
+    // Edited, not replaced: a file without evenkeel's first line is a person's, and would be left alone.
+    let edit = format!("s/^{KEY}.*/{KEY} = 7200/");
     Some(Event::Break {
         node: "web1".into(),
-        story: format!("a provisioning script overwrites {SYSCTL_DROP_IN}: the next boot would be wrong"),
-        argv: words(&["sh", "-c", &script]),
+        story: format!("a script edits {SYSCTL_DROP_IN}: the next boot would be wrong"),
+        argv: words(&["sed", "-i", &edit, SYSCTL_DROP_IN]),
         user: None,
         look: Look::File(SYSCTL_DROP_IN.into()),
         want: None,
@@ -151,12 +152,21 @@ fn share_unmounted(scene: &Scene, _: &Tree) -> Option<Event> {
     })
 }
 
+/// The server, where there is one and the spec keeps it.
+fn kept_postgres<'a>(scene: &Scene<'a>, tree: &Tree) -> Option<&'a Postgres> {
+    let kept = |postgres: &&Postgres| {
+        let key = format!("{}:", postgres.cluster());
+        tree.values().any(|text| text.lines().any(|line| line.trim_start().starts_with(&key)))
+    };
+    scene.postgres.filter(kept)
+}
+
 fn postgres_item(postgres: &Postgres) -> String {
     format!("postgresql/{}", postgres.cluster())
 }
 
-fn postgres_file_gone(scene: &Scene, _: &Tree) -> Option<Event> {
-    let postgres = scene.postgres?;
+fn postgres_file_gone(scene: &Scene, tree: &Tree) -> Option<Event> {
+    let postgres = kept_postgres(scene, tree)?;
     let path = postgres.drop_in().display().to_string();
     Some(Event::Break {
         node: "db1".into(),
@@ -170,19 +180,19 @@ fn postgres_file_gone(scene: &Scene, _: &Tree) -> Option<Event> {
 }
 
 /// The file and the server at once; the look is at what a new session would get.
-fn postgres_reloaded(scene: &Scene, _: &Tree) -> Option<Event> {
-    let postgres = scene.postgres?;
+fn postgres_reloaded(scene: &Scene, tree: &Tree) -> Option<Event> {
+    let postgres = kept_postgres(scene, tree)?;
     let path = postgres.drop_in().display().to_string();
     let psql = postgres.statement("select pg_reload_conf()");
     let quoted: Vec<String> = psql.iter().map(|word| format!("'{word}'")).collect();
-    // The folder is the tool's to write to, the file in it is not: it replaces the file, as tools do.
-    let script = format!(
-        "printf 'tcp_keepalives_idle = 7200\\n' > {path}.new && mv -f {path}.new {path} && {} > /dev/null",
-        quoted.join(" ")
-    );
+    // The folder is the server's to write to, the file in it is not: it replaces the file, as tools do.
+    let edit = "s/^tcp_keepalives_idle.*/tcp_keepalives_idle = 7200/";
+    let reload = quoted.join(" ");
+    let script =
+        format!("sed '{edit}' {path} > {path}.new && mv -f {path}.new {path} && {reload} > /dev/null");
     Some(Event::Break {
         node: "db1".into(),
-        story: "a tuning tool writes its own values over ours and reloads PostgreSQL".into(),
+        story: "a tuning tool edits our drop-in as user postgres, and reloads the server".into(),
         argv: words(&["sh", "-c", &script]),
         user: postgres.user(),
         // Never `setting`: over a Unix socket it is the session's own, which is 0.
@@ -192,8 +202,8 @@ fn postgres_reloaded(scene: &Scene, _: &Tree) -> Option<Event> {
     })
 }
 
-fn postgres_role(scene: &Scene, _: &Tree) -> Option<Event> {
-    let postgres = scene.postgres?;
+fn postgres_role(scene: &Scene, tree: &Tree) -> Option<Event> {
+    let postgres = kept_postgres(scene, tree)?;
     let statement = format!("alter role {ROLE} set tcp_keepalives_idle = 0");
     let query = format!(
         "select coalesce(array_to_string(setconfig, ','), '') from pg_db_role_setting s join pg_roles r on r.oid = \

@@ -16,6 +16,9 @@ pub(crate) const NOTHING: &str = "(nothing)";
 /// How long something may look unbroken after a break before it counts as repaired faster than the looks.
 const GRACE: Duration = Duration::from_millis(400);
 
+/// How long a watcher of a break looks without a pause.
+const SHARP: Duration = Duration::from_millis(300);
+
 /// A duration in milliseconds.
 pub(crate) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
@@ -66,11 +69,21 @@ fn mount_line(table: &str, target: &Path) -> Option<String> {
     table.lines().filter_map(of_line).next_back()
 }
 
-/// How long to wait between two looks: a file costs microseconds, a query a whole process.
+/// How long to wait between two looks that nobody times: a query costs a whole process.
 fn pause(look: &Look) -> Duration {
     match look {
-        Look::Sql { .. } => Duration::from_millis(10),
-        Look::File(_) | Look::Mount { .. } => Duration::from_micros(200),
+        Look::Sql { .. } => Duration::from_millis(20),
+        Look::File(_) | Look::Mount { .. } => Duration::from_millis(1),
+    }
+}
+
+/// Between two looks at a break: no pause at all at first, since a repair may take less than a pause would.
+fn breath(look: &Look, since_break: Option<Duration>) {
+    match look {
+        Look::File(_) | Look::Mount { .. } if since_break.is_none_or(|since| since < SHARP) => {
+            std::thread::yield_now();
+        }
+        look => std::thread::sleep(pause(look)),
     }
 }
 
@@ -109,13 +122,16 @@ pub(crate) fn time_a_break(
 fn watch(at: &Look, before: &str, within: Duration, done: &AtomicBool) -> Timing {
     let start = Instant::now();
     let mut timing = Timing { before: before.to_owned(), ..Timing::default() };
-    let (mut broken_at, mut unbroken_since) = (None, None);
+    let (mut broken_at, mut unbroken_since, mut done_at) = (None, None, None);
     loop {
         let broken_before = done.load(Ordering::Acquire);
         // A look that fails, as at a server that reloads, is neither broken nor right.
         if let Ok(seen) = look(at) {
             let now = Instant::now();
             timing.after.clone_from(&seen);
+            if broken_before {
+                done_at.get_or_insert(now);
+            }
             if seen != before {
                 broken_at.get_or_insert(now);
                 timing.broken.get_or_insert(seen);
@@ -133,7 +149,7 @@ fn watch(at: &Look, before: &str, within: Duration, done: &AtomicBool) -> Timing
         if start.elapsed() > within {
             return timing;
         }
-        std::thread::sleep(pause(at));
+        breath(at, done_at.map(|done_at: Instant| done_at.elapsed()));
     }
 }
 

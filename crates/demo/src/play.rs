@@ -62,8 +62,8 @@ pub(crate) fn play(drift: &Drift, scene: &Scene, hub: &Hub, view: &mut View) -> 
         Event::BadCommit { .. } => stage.bad_commit(event, &mut outcome, view),
     };
     match played {
-        Ok(()) => {
-            let text = format!("right again in {} · hub: {}", outcome.repaired, outcome.hub);
+        Ok(said) => {
+            let text = format!("{said} {} · hub: {}", outcome.repaired, outcome.hub);
             tell(view, Tone::Good, &outcome, &text);
             Some(outcome)
         }
@@ -93,8 +93,8 @@ impl Stage<'_> {
         found.ok_or_else(|| Trouble::told(format!("there is no node {name}")))
     }
 
-    fn break_it(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<()> {
-        let Event::Break { node, story, argv, user, look, want, item } = event else { return Ok(()) };
+    fn break_it(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<&'static str> {
+        let Event::Break { node, story, argv, user, look, want, item } = event else { return Ok("") };
         tell(view, Tone::Break, outcome, &story);
         let at = self.node(&node)?;
         let before = at.look(&look)?;
@@ -105,8 +105,7 @@ impl Stage<'_> {
         }
         let from = now();
         let timing = at.break_it(&argv, user, &look, REPAIR)?;
-        outcome.observed =
-            timing.broken.as_deref().map_or("(too short to see)".into(), |seen| short(seen, 48));
+        outcome.observed = observed(&timing);
         outcome.repaired = repaired(&timing)?;
         let entry = self.hub.await_entry(&node, &item, "repaired", from, TELLING)?;
         let entry = entry.ok_or_else(|| {
@@ -116,11 +115,11 @@ impl Stage<'_> {
             ))
         })?;
         outcome.hub = told(&entry);
-        Ok(())
+        Ok("right again in")
     }
 
-    fn commit(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<()> {
-        let Event::Commit { story, message, file, look, want } = event else { return Ok(()) };
+    fn commit(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<&'static str> {
+        let Event::Commit { story, message, file, look, want } = event else { return Ok("") };
         tell(view, Tone::Break, outcome, &story);
         outcome.observed = self.look_everywhere(&look)?.join(" ");
         self.scene.repository.write(&file.0, &file.1)?;
@@ -144,11 +143,11 @@ impl Stage<'_> {
         outcome.repaired = took(elapsed);
         self.until(|row| row.spec.sync == Sync::Synced && row.spec.observed_commit.as_ref() == Some(&head))?;
         outcome.hub = format!("{} in force everywhere", &head[..head.len().min(7)]);
-        Ok(())
+        Ok("in every kernel after")
     }
 
-    fn bad_commit(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<()> {
-        let Event::BadCommit { story, message, file, place, look } = event else { return Ok(()) };
+    fn bad_commit(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<&'static str> {
+        let Event::BadCommit { story, message, file, place, look } = event else { return Ok("") };
         tell(view, Tone::Break, outcome, &story);
         let before = self.look_everywhere(&look)?;
         self.scene.repository.write(&file.0, &file.1)?;
@@ -172,7 +171,7 @@ impl Stage<'_> {
         self.until(|row| row.spec.sync == Sync::Synced && row.spec.observed_commit.as_ref() == Some(&good))?;
         outcome.repaired = took(millis(start.elapsed()));
         outcome.hub = String::from("it was reverted, and the fleet follows");
-        Ok(())
+        Ok("synced again after")
     }
 
     fn look_everywhere(&self, look: &Look) -> Result<Vec<String>> {
@@ -198,6 +197,12 @@ impl Stage<'_> {
             std::thread::sleep(Duration::from_millis(50));
         }
     }
+}
+
+/// What was different while it was broken.
+fn observed(timing: &Timing) -> String {
+    let Some(broken) = &timing.broken else { return "(too short to see)".to_owned() };
+    short(broken.lines().find(|&line| !timing.before.lines().any(|old| old == line)).unwrap_or(broken), 48)
 }
 
 fn repaired(timing: &Timing) -> Result<String> {

@@ -194,11 +194,19 @@ impl Stage {
                 return self.tell_exceptions(&rows, view);
             }
             self.nodes.iter().try_for_each(Node::alive)?;
+            // Nobody is going to commit a better one.
+            let refused = |row: &NodeRow| {
+                row.spec.sync == Sync::Failed && row.spec.target_commit.as_ref() == Some(&head)
+            };
+            if rows.iter().any(refused) {
+                return Err(self.never_even(&rows, "the spec is refused"));
+            }
             if stop() {
                 return Ok(());
             }
             if start.elapsed() > EVEN {
-                return Err(self.never_even(&rows));
+                let why = format!("the nodes are not even after {} s", EVEN.as_secs());
+                return Err(self.never_even(&rows, &why));
             }
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -225,8 +233,8 @@ impl Stage {
         Ok(())
     }
 
-    fn never_even(&self, rows: &[NodeRow]) -> Trouble {
-        let mut text = format!("the nodes are not even after {} s", EVEN.as_secs());
+    fn never_even(&self, rows: &[NodeRow], why: &str) -> Trouble {
+        let mut text = why.to_owned();
         for node in &self.nodes {
             match rows.iter().find(|row| row.name == node.name) {
                 None => {
