@@ -93,6 +93,9 @@ impl Adapted {
         for (target, fields) in mounts {
             merge(&mut own, &Map::from_iter([("mount".to_owned(), json!({ target: fields }))]));
         }
+        if means.rootless {
+            changed |= self.only_look(node, &merged, &mut own);
+        }
         if means.cluster.is_none() && merged.contains_key("postgresql") {
             self.drop_postgres(&mut own);
             changed = true;
@@ -158,6 +161,19 @@ impl Adapted {
             ));
         }
         out
+    }
+
+    /// Kernel parameters that belong to the whole machine: its read-only tree says so to root; an ordinary user is
+    /// not even let that far, and can only look.
+    fn only_look(&mut self, node: &str, merged: &Document, own: &mut Document) -> bool {
+        let sysctls = merged.get("sysctl").and_then(Value::as_object).into_iter().flatten();
+        let machines: Vec<&String> =
+            sysctls.map(|(key, _)| key).filter(|key| !key.starts_with("net.")).collect();
+        for key in &machines {
+            merge(own, &Map::from_iter([("sysctl".to_owned(), json!({ key.as_str(): {"mode": "audit"} }))]));
+            self.notes.push(format!("{node}: {key} is only looked at: it takes root to change it"));
+        }
+        !machines.is_empty()
     }
 
     /// Take the `postgresql` section out of every file: there is no server to keep.
@@ -297,6 +313,8 @@ mod tests {
         assert_eq!(node["mount"]["/home/prod/up"]["owner"], "root");
         assert!(adapted.users.is_empty());
         let db = &adapted.tree["tiers/db.yaml"];
+        let node = document("nodes/db1.yaml", &adapted.tree["nodes/db1.yaml"]).unwrap();
+        assert_eq!(node["sysctl"], json!({"vm.swappiness": {"mode": "audit"}}));
         assert!(!db.contains("work_mem") && db.contains("vm.swappiness: 1"), "{db}");
     }
 
