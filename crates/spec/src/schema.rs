@@ -203,9 +203,11 @@ fn extend(row: Row, item: &mut Value) {
         }
     }
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        let own = properties.get("mode").filter(|_| row.own_mode).cloned();
+        let own = properties.get("mode").filter(|_| row.bits.is_some()).cloned();
         let both = own.as_ref().map_or_else(mode, |own| json!({"anyOf": [mode(), own]}));
-        properties.extend(own.map(|own| ("permissions".to_owned(), own)));
+        if let Some(own) = own {
+            properties.entry("permissions").or_insert(own);
+        }
         properties.insert("mode".to_owned(), both);
         let about = "Wish it away: nothing that the layers below say of it is kept.";
         properties.insert("absent".to_owned(), json!({"type": "boolean", "description": about}));

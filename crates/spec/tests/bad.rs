@@ -154,7 +154,7 @@ fn no_file_can_make_reading_costly() {
     let cap = Bundle::FILE_CAP;
     let filled =
         |start: &str, unit: &str| format!("{start}{}", unit.repeat((cap - start.len()) / unit.len()));
-    let keys: String = (0..20_000).map(|key| format!("  n.{key}: 0\n")).collect();
+    let keys: String = (0..20_000).map(|key| format!("  n.{key}: 0\n")).collect::<Vec<_>>().concat();
     let hostile = [
         ("brackets", filled("version: 1\nsysctl: ", "[")),
         ("braces", filled("version: 1\nsysctl: ", "{a: ")),
@@ -193,7 +193,8 @@ fn a_scalar_of_64_megabytes_is_refused_by_its_size_and_not_read() {
 
 #[test]
 fn many_nodes_that_share_a_bad_tier_are_told_once() {
-    let nodes: String = (0..2000).map(|node| format!("  n{node}: {{tier: db}}\n")).collect();
+    let nodes: String =
+        (0..2000).map(|node| format!("  n{node}: {{tier: db}}\n")).collect::<Vec<_>>().concat();
     let fleet = format!("version: 1\nfleet: eden\nnodes:\n{nodes}");
     let mut files =
         bundle(&[("fleet.yaml", &fleet), ("tiers/db.yaml", "version: 1\nsysctl: {a.b: {at_least: -1}}\n")]);
