@@ -47,7 +47,10 @@ enum Act {
     /// It dies between the hub's acknowledgement and the spool's own note of it.
     AckLost(usize),
     /// It dies, and one record is not whole afterwards.
-    Damage { which: usize, cut: bool },
+    Damage {
+        which: usize,
+        cut: bool,
+    },
     /// It dies, and the numbers' own file is damaged.
     DamageNumbers,
 }
@@ -177,7 +180,10 @@ fn a_damaged_record_is_moved_aside_and_counted_and_stops_nobody() {
     let mut spool = Spool::open(folder.path(), ROOMY, 8).unwrap();
     let left: Vec<u64> = spool.oldest(9, 1 << 20).iter().map(|record| payload(&record.json).1).collect();
     assert_eq!((left, spool.standing().dropped), (vec![0, 2], 1));
-    assert!(!second.exists() && folder.path().join(second.file_name().unwrap()).with_extension("json.corrupt").exists());
+    assert!(
+        !second.exists()
+            && folder.path().join(second.file_name().unwrap()).with_extension("json.corrupt").exists()
+    );
 }
 
 #[test]
@@ -236,8 +242,11 @@ impl Server {
     fn taken(&self) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         let taken = seen.iter().filter(|(answer, _)| answer.starts_with("HTTP/1.1 2"));
-        taken.flat_map(|(_, events)| events).filter(|event| event["type"] == "dev.evenkeel.report.v1")
-            .map(|event| event["id"].as_str().unwrap().to_owned()).collect()
+        taken
+            .flat_map(|(_, events)| events)
+            .filter(|event| event["type"] == "dev.evenkeel.report.v1")
+            .map(|event| event["id"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -459,7 +468,8 @@ async fn heartbeats_are_events_of_their_own_and_never_spooled() {
     let server = Server::start(&[OK]).await;
     let rig = start(folder.path(), &server.url, "100ms");
     until("three were heard", || server.seen.lock().unwrap().len() >= 3).await;
-    let events: Vec<Value> = server.seen.lock().unwrap().iter().flat_map(|(_, events)| events.clone()).collect();
+    let events: Vec<Value> =
+        server.seen.lock().unwrap().iter().flat_map(|(_, events)| events.clone()).collect();
     let ids: BTreeSet<&str> = events.iter().map(|event| event["id"].as_str().unwrap()).collect();
     assert_eq!(ids.len(), events.len(), "each has an id of its own");
     for event in &events {

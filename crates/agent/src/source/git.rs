@@ -102,7 +102,9 @@ impl<'a> Repository<'a> {
         let Err(error) = fetched else { return Ok(()) };
         if self.sweep() >= TOTAL_CAP {
             let (url, mib) = (&self.url.url, TOTAL_CAP >> 20);
-            return Err(FetchError::new(format!("fetch ({url}): stopped, a fetch may bring {mib} MiB and not more")));
+            return Err(FetchError::new(format!(
+                "fetch ({url}): stopped, a fetch may bring {mib} MiB and not more"
+            )));
         }
         Err(error)
     }

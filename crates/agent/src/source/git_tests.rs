@@ -86,7 +86,10 @@ fn a_commit_is_fetched_once_and_the_next_one_when_it_comes() {
     rig.put("tiers/db.yaml", "version: 1\nmode: audit\n");
     let second = rig.commit();
     let fetched = rig.fetched(Some(&first));
-    assert_eq!((fetched.commit.as_str(), text(&fetched, "tiers/db.yaml")), (second.as_str(), "version: 1\nmode: audit\n"));
+    assert_eq!(
+        (fetched.commit.as_str(), text(&fetched, "tiers/db.yaml")),
+        (second.as_str(), "version: 1\nmode: audit\n")
+    );
 }
 
 #[test]
