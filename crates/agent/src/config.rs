@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) source: Option<SourceUrl>,
     /// The private key for `git+ssh`.
     pub(crate) ssh_key: Option<PathBuf>,
+    /// The file with the keys of the hosts that `git+ssh` believes; none means ssh's own.
+    pub(crate) ssh_known_hosts: Option<PathBuf>,
     /// Whom to tell, without a slash at its end.
     pub(crate) hub: Option<String>,
     /// PEM file with the only certificate authorities that may vouch for the hub; none means the system's.
@@ -71,6 +73,7 @@ struct Raw {
     node: Option<serde_yaml::Spanned<String>>,
     source: Option<serde_yaml::Spanned<String>>,
     ssh_key: Option<serde_yaml::Spanned<String>>,
+    ssh_known_hosts: Option<serde_yaml::Spanned<String>>,
     hub: Option<serde_yaml::Spanned<String>>,
     hub_ca: Option<serde_yaml::Spanned<String>>,
     poll_interval: Option<serde_yaml::Spanned<String>>,
@@ -117,6 +120,7 @@ impl Config {
             node: from.get("node", raw.node, node_name)?.unwrap_or_else(|| hostname.to_owned()),
             source: from.get("source", raw.source, |text| text.parse())?,
             ssh_key: from.get("ssh_key", raw.ssh_key, absolute)?,
+            ssh_known_hosts: from.get("ssh_known_hosts", raw.ssh_known_hosts, absolute)?,
             hub: from.get("hub", raw.hub, hub)?.flatten(),
             hub_ca: from.get("hub_ca", raw.hub_ca, absolute)?,
             poll_interval: from.get("poll_interval", raw.poll_interval, interval)?.unwrap_or(SECONDS_30),

@@ -378,7 +378,8 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
             return;
         }
         let (spec, _) = telling::cut_errors(self.spec_state(now));
-        let standing = Standing::new(self.node(), spec, &self.ledger, self.watching.degraded());
+        let standing =
+            Standing::new(self.node(), spec, &self.ledger, self.settled(), self.watching.degraded());
         let standing = Standing { last_pass: self.last_pass, reached: self.reached(), ..standing };
         self.joints.standing.send_replace(standing);
     }

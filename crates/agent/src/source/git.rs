@@ -30,12 +30,18 @@ pub(super) struct Repository<'a> {
     url: &'a GitUrl,
     folder: PathBuf,
     ssh_key: Option<&'a Path>,
+    ssh_known_hosts: Option<&'a Path>,
 }
 
 impl<'a> Repository<'a> {
     /// The repository for `url` under the configured state folder. Nothing is touched yet.
     pub(super) fn new(url: &'a GitUrl, config: &'a Config) -> Self {
-        Self { url, folder: config.state_dir.join("git"), ssh_key: config.ssh_key.as_deref() }
+        Self {
+            url,
+            folder: config.state_dir.join("git"),
+            ssh_key: config.ssh_key.as_deref(),
+            ssh_known_hosts: config.ssh_known_hosts.as_deref(),
+        }
     }
 
     /// Fetch the branch's head, unless it is `known`: then one question is all.
@@ -91,15 +97,30 @@ impl<'a> Repository<'a> {
         let args =
             args.into_iter().chain(["--no-recurse-submodules", "--end-of-options", &self.url.url, &spec]);
         let git = self.git(&args.collect::<Vec<_>>()).folder(&self.folder);
-        let output = self.run(git, FETCH_DEADLINE, 64 * 1024, "fetch")?;
-        if output.code.is_none()
-            || output.stderr.contains("File too large")
-            || output.stderr.contains("signal 25")
-        {
-            let why = format!("fetch: it was stopped; one fetch may bring {} MiB", TOTAL_CAP >> 20);
-            return Err(FetchError::new(why));
+        let fetched =
+            self.run(git, FETCH_DEADLINE, 64 * 1024, "fetch").and_then(|output| self.well(output, "fetch"));
+        let Err(error) = fetched else { return Ok(()) };
+        if self.sweep() >= TOTAL_CAP {
+            let (url, mib) = (&self.url.url, TOTAL_CAP >> 20);
+            return Err(FetchError::new(format!(
+                "fetch ({url}): stopped, a fetch may bring {mib} MiB and not more"
+            )));
         }
-        self.well(output, "fetch").map(|_| ())
+        Err(error)
+    }
+
+    /// Remove what a fetch that was stopped has left behind; the size of the largest of it, in bytes. git itself
+    /// does not say that it was stopped by the limit, nor does it clean up then.
+    fn sweep(&self) -> u64 {
+        let pack = self.folder.join("objects/pack");
+        let names = files::list(&pack).unwrap_or_default();
+        let left = names.iter().filter(|name| name.starts_with("tmp_")).map(|name| pack.join(name));
+        let sizes = left.map(|path| {
+            let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            let _ = files::remove(&path);
+            size
+        });
+        sizes.max().unwrap_or(0)
     }
 
     /// One line that is an object's id.
@@ -235,9 +256,11 @@ impl<'a> Repository<'a> {
                        -o ForwardAgent=no -o ClearAllForwardings=yes -o PermitLocalCommand=no"
                 .to_owned();
         if let Some(key) = self.ssh_key {
-            // git hands this to a shell: a quote in the path is closed, escaped and opened again.
-            let quoted = key.display().to_string().replace('\'', "'\\''");
-            ssh = format!("{ssh} -o IdentitiesOnly=yes -i '{quoted}'");
+            ssh = format!("{ssh} -o IdentitiesOnly=yes -i {}", quoted(key));
+        }
+        if let Some(hosts) = self.ssh_known_hosts {
+            let option = format!("UserKnownHostsFile={}", hosts.display());
+            ssh = format!("{ssh} -o GlobalKnownHostsFile=/dev/null -o {}", quoted(Path::new(&option)));
         }
         ssh
     }
@@ -264,6 +287,11 @@ impl<'a> Repository<'a> {
         let said = if said.is_empty() { format!("git ended with {:?}", output.code) } else { said };
         Err(FetchError::new(format!("{doing} ({}): {said}", self.url.url)))
     }
+}
+
+/// A word for the shell that git hands the ssh command to.
+fn quoted(word: &Path) -> String {
+    format!("'{}'", word.display().to_string().replace('\'', "'\\''"))
 }
 
 /// A line of `git ls-tree -r -z -l`.
