@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long open requests may take to end once the hub was told to.
-const LAST_REQUESTS: Duration = Duration::from_millis(600);
+const LAST_REQUESTS: Duration = Duration::from_millis(400);
 
 /// Why a hub does not run.
 #[derive(Debug, thiserror::Error)]

@@ -292,7 +292,7 @@ async fn sigterm_ends_it_within_a_second_even_while_connections_are_open() {
     let mut slow = std::net::TcpStream::connect(address).unwrap();
     std::io::Write::write_all(
         &mut slow,
-        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n[",
+        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[",
     )
     .unwrap();
     let began = Instant::now();
