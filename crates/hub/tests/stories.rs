@@ -310,6 +310,19 @@ async fn sigterm_ends_it_within_a_second_even_while_connections_are_open() {
 }
 
 #[tokio::test]
+async fn the_store_is_not_for_every_user_of_the_machine() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let hub = place.hub();
+    hub.send(&[full("mw1", 1, &[])]).await;
+    for file in std::fs::read_dir(hub.store.parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & 0o137, 0, "{:?} has mode {mode:o}", file.file_name());
+    }
+}
+
+#[tokio::test]
 async fn many_nodes_at_once_are_all_stored() {
     let place = Place::new();
     let hub = place.hub();
