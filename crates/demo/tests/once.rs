@@ -83,3 +83,32 @@ fn nothing_is_left_when_the_demo_is_killed() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        if source.is_dir() {
+            copy(&source, &target);
+        } else {
+            fs::copy(source, target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_fleet_that_is_only_looked_at_does_not_pass_for_repaired() {
+    let temporary = tempfile::tempdir().unwrap();
+    let spec = tempfile::tempdir().unwrap();
+    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/eden"), spec.path());
+    let fleet = spec.path().join("fleet.yaml");
+    let text = fs::read_to_string(&fleet).unwrap();
+    assert!(text.contains("\nmode: enforce\n"), "{text}");
+    fs::write(&fleet, text.replace("\nmode: enforce\n", "\nmode: audit\n")).unwrap();
+    let mut command = demo(temporary.path());
+    let output = command.args(["--once", "--only", "sysctl-live", "--spec"]).arg(spec.path()).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{told}");
+    assert!(told.contains("FAILED") && told.contains("60 expected, 7200 seen"), "{told}");
+    assert_eq!(names_in(temporary.path()), [""; 0], "{told}");
+}
