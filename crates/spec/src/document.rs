@@ -152,11 +152,12 @@ fn said(row: Row, item: &Entry, ledger: &mut Ledger) -> Said {
             if map.entries.is_empty() && !map.poisoned {
                 let message = format!("{what} says nothing");
                 ledger.error("empty-value", &item.at, message, "say something of it, or remove the line");
+                said.fields.poisoned = true;
             }
         }
         (_, Some(short)) => {
             let (key, at, node) = (short.to_owned(), item.at.clone(), item.node.clone());
-            said.fields.entries.push(Entry { key, at, node });
+            said.fields.entries = vec![Entry { key, at, node }];
         }
         (_, None) => {
             let help = format!("write {} below it", show::list(&row.words(), "and"));
@@ -172,13 +173,16 @@ fn said(row: Row, item: &Entry, ledger: &mut Ledger) -> Said {
 
 /// One field of an item: the two that every item has, or one of the kind's own.
 fn field(row: Row, entry: &Entry, said: &mut Said, ledger: &mut Ledger) {
-    let own_mode = row.own_mode && !matches!(entry.node.text(), Some("enforce" | "audit"));
-    match entry.key.as_str() {
-        "mode" if !own_mode => match shape::mode(&entry.node, ledger) {
+    let word = matches!(entry.node.text(), Some("enforce" | "audit"));
+    match (entry.key.as_str(), row.bits) {
+        ("mode" | "permissions", Some(field)) if entry.key != "mode" || !word => {
+            add(&Entry { key: field.to_owned(), ..entry.clone() }, said, ledger);
+        }
+        ("mode", _) => match shape::mode(&entry.node, ledger) {
             Some(mode) => said.mode = Some((mode, entry.node.place.clone())),
             None => said.fields.poisoned = true,
         },
-        "absent" => match entry.node.data {
+        ("absent", _) => match entry.node.data {
             Data::Scalar(Value::Bool(absent)) => said.absent = Some((absent, entry.node.place.clone())),
             Data::Bad => said.fields.poisoned = true,
             _ => {
@@ -186,9 +190,6 @@ fn field(row: Row, entry: &Entry, said: &mut Said, ledger: &mut Ledger) {
                 said.fields.poisoned = true;
             }
         },
-        "permissions" if row.own_mode => {
-            add(&Entry { key: "mode".to_owned(), ..entry.clone() }, said, ledger);
-        }
         _ => add(entry, said, ledger),
     }
 }

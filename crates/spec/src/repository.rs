@@ -224,9 +224,7 @@ impl Repository {
         if merged.fields.is_poisoned() {
             return;
         }
-        for complaint in row.kind.check(name, &merged.raw()) {
-            speak::complain(row, name, &merged, &complaint, ledger);
-        }
+        speak::check(row, name, merged, ledger);
     }
 
     /// Every pair of a tier's file and a node's own file that can come together.
