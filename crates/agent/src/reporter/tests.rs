@@ -213,8 +213,11 @@ struct Server {
     /// What is answered next; the last one stays.
     script: Arc<Mutex<Vec<&'static str>>>,
     /// Every request's events, with the status it was answered.
-    seen: Arc<Mutex<Vec<(String, Vec<Value>)>>>,
+    seen: Log,
 }
+
+/// Answers given, each with the events it was given to.
+type Log = Arc<Mutex<Vec<(String, Vec<Value>)>>>;
 
 const OK: &str = "HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\nok";
 const BUSY: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n";
@@ -250,13 +253,9 @@ impl Server {
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    script: Arc<Mutex<Vec<&'static str>>>,
-    seen: Arc<Mutex<Vec<(String, Vec<Value>)>>>,
-) {
+async fn serve(mut stream: TcpStream, script: Arc<Mutex<Vec<&'static str>>>, seen: Log) {
     let mut bytes = vec![];
-    let mut chunk = [0; 65536];
+    let mut chunk = vec![0; 65536];
     loop {
         let head = bytes.windows(4).position(|four| four == b"\r\n\r\n");
         if let Some(head) = head {

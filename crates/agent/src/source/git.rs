@@ -147,14 +147,11 @@ impl<'a> Repository<'a> {
             if !evenkeel_spec::wants_path(&listed.path) {
                 continue;
             }
-            match listed.entry() {
-                Some(entry) => {
-                    bundle.files.insert(listed.path, entry);
-                }
-                None => {
-                    total += listed.size;
-                    blobs.push(listed);
-                }
+            if let Some(entry) = listed.entry() {
+                bundle.files.insert(listed.path, entry);
+            } else {
+                total += listed.size;
+                blobs.push(listed);
             }
             if total > TOTAL_CAP || blobs.len() + bundle.files.len() > FILES_CAP {
                 return Err(FetchError::new(super::too_much()));
@@ -170,7 +167,7 @@ impl<'a> Repository<'a> {
             return Ok(());
         }
         let doing = "read the files that were fetched";
-        let ids: String = blobs.iter().map(|blob| format!("{}\n", blob.id)).collect();
+        let ids: String = blobs.iter().flat_map(|blob| [blob.id.as_str(), "\n"]).collect();
         let cap = usize::try_from(total).unwrap_or(usize::MAX) + blobs.len() * 96;
         let git = self.git(&["cat-file", "--batch", "--buffer"]).folder(&self.folder).input(ids);
         let output = self.run(git, ASK_DEADLINE, cap, doing).and_then(|output| self.well(output, doing))?;
@@ -191,7 +188,7 @@ impl<'a> Repository<'a> {
     /// Pack many packs into one, now and then. What is not the newest commit goes. Trouble here is no trouble.
     fn tidy(&self) {
         let packs = files::list(&self.folder.join("objects/pack")).unwrap_or_default();
-        if packs.iter().filter(|name| name.ends_with(".pack")).count() > PACKS {
+        if packs.iter().filter(|name| name.strip_suffix(".pack").is_some()).count() > PACKS {
             let git = self.git(&["gc", "--quiet", "--prune=now"]).folder(&self.folder);
             let _ = self.run(git, FETCH_DEADLINE, 64 * 1024, "tidy up");
         }
