@@ -97,7 +97,18 @@ struct ItemsPage {
 impl Hub {
     /// Start it and wait until it answers.
     pub(crate) fn start(folder: &Path) -> Result<Self> {
-        let at = free_address()?;
+        let mut tries = 0;
+        loop {
+            let mut hub = Self::launch(folder, free_address()?)?;
+            match hub.await_answer() {
+                // Between our finding a free port and its taking it, somebody else may have taken it.
+                Err(_) if tries < 5 && !matches!(hub.child.try_wait(), Ok(None)) => tries += 1,
+                answered => return answered.map(|()| hub),
+            }
+        }
+    }
+
+    fn launch(folder: &Path, at: SocketAddr) -> Result<Self> {
         let log = folder.join("hub.log");
         let to = std::fs::File::create(&log).doing(|| format!("make {}", log.display()))?;
         let copy = to.try_clone().doing(|| "share a log".into())?;
@@ -105,15 +116,17 @@ impl Hub {
         let argv = [SELF, ROLE, &at.to_string(), &store];
         let mut command = tied(&argv.map(str::to_owned), None, rustix::process::Signal::KILL.as_raw());
         let child = command.stdin(Stdio::null()).stdout(copy).stderr(to).spawn();
-        let mut hub = Self { at, child: child.doing(|| "start the hub".into())?, log };
-        hub.await_answer()?;
-        Ok(hub)
+        Ok(Self { at, child: child.doing(|| "start the hub".into())?, log })
     }
 
+    /// Wait until it says that it listens, and answers. Another hub that has our address answers too, but is not ours.
     fn await_answer(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
-            let Err(trouble) = self.get("/healthz") else { return Ok(()) };
+            let listens = std::fs::read_to_string(&self.log).unwrap_or_default().contains("listening on http://");
+            let answer =
+                if listens { self.get("/healthz").map(|_| ()) } else { Err(Trouble::told("silence")) };
+            let Err(trouble) = answer else { return Ok(()) };
             let ended = !matches!(self.child.try_wait(), Ok(None));
             if ended || Instant::now() > deadline {
                 let (why, log) = (trouble.line(), last_lines(&self.log, 15));
