@@ -244,6 +244,7 @@ pub(super) fn quote(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::disallowed_methods, reason = "the real server is the judge")]
     use super::*;
     use evenkeel_core::fake::FakeNode;
     use proptest::prelude::*;
@@ -318,6 +319,58 @@ mod tests {
         assert_eq!(conf.last("x").unwrap().file, Path::new("/c/more/b.conf"));
         assert!(conf.bad.iter().any(|bad| bad.why.contains("too deeply")));
         assert!(conf.bad.iter().any(|bad| bad.why.contains("/gone") && bad.line == 3));
+    }
+
+    /// The real server, as somebody else than root, says what it reads: `postgres -C cluster_name`.
+    #[test]
+    fn a_real_server_reads_lines_as_we_do() {
+        let program = Path::new("/usr/lib/postgresql/15/bin/postgres");
+        let folder = std::env::temp_dir().join(format!("evenkeel-conf-{}", std::process::id()));
+        if !program.exists() || std::fs::create_dir(&folder).is_err() {
+            return;
+        }
+        std::fs::write(folder.join("PG_VERSION"), "15\n").unwrap();
+        let nobody = std::os::unix::fs::chown(&folder, Some(65534), Some(65534)).is_ok();
+        std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        for value in [
+            "'it''s \\'so\\' \\\\ \\101'",
+            "1e3",
+            "1.5e3",
+            "127.0.0.1",
+            "Europe/Berlin",
+            "a,b",
+            "0x1F",
+            "60s",
+            "1.5s",
+            "'x' # y",
+            "'x' y",
+            "-1",
+            "+.5",
+            "- 1",
+            "'open",
+            "a-b.c:d/e",
+            "''",
+            "x'y'",
+            "ä",
+        ] {
+            let line = format!("cluster_name = {value}");
+            std::fs::write(folder.join("postgresql.conf"), format!("{line}\n")).unwrap();
+            let mut command = std::process::Command::new(program);
+            if nobody {
+                std::os::unix::process::CommandExt::uid(&mut command, 65534);
+            }
+            let told = command.arg("-D").arg(&folder).args(["-C", "cluster_name"]).output().unwrap();
+            let real =
+                told.status.success().then(|| String::from_utf8_lossy(&told.stdout).trim_end().to_owned());
+            let ours = parse_line(&line).ok().flatten().map(|(_, value)| value);
+            // A cluster's name is printed in ASCII.
+            if value.is_ascii() {
+                assert_eq!(ours, real, "{line}: {}", String::from_utf8_lossy(&told.stderr));
+            } else {
+                assert_eq!(ours.is_some(), real.is_some(), "{line}");
+            }
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     proptest! {

@@ -48,7 +48,7 @@ pub(super) fn stand(there: &There, facts: &PgFacts, parameter: &Parameter, value
     if setting.source == "command line" && !met {
         return Stand::Shadowed { value: seen, by: "the server's command line".to_owned() };
     }
-    if setting.pending_restart {
+    if setting.pending_restart && !met {
         return Stand::Restart(seen);
     }
     // What a session gets from its own role or database says nothing of the files.

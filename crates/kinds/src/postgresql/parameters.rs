@@ -95,7 +95,7 @@ fn distance(a: &str, b: &str) -> usize {
 
 type Row = (&'static str, Kind, Context, u32);
 
-/// In the order of their names.
+/// In the order of their names, all of which are in lower case in `pg_settings` too (`DateStyle` is not).
 #[rustfmt::skip]
 const TABLE: &[Row] = &[
     ("array_nulls", Bool, User, 0),
@@ -134,7 +134,6 @@ const TABLE: &[Row] = &[
     ("cpu_operator_cost", Real("", 0.0, f64::MAX), User, 0),
     ("cpu_tuple_cost", Real("", 0.0, f64::MAX), User, 0),
     ("cursor_tuple_fraction", Real("", 0.0, 1.0), User, 0),
-    ("datestyle", Text, User, 0),
     ("deadlock_timeout", Int("ms", 1, 2_147_483_647), User, 0),
     ("default_statistics_target", Int("", 1, 10000), User, 0),
     ("default_transaction_deferrable", Bool, User, 0),
@@ -252,7 +251,6 @@ const TABLE: &[Row] = &[
     ("tcp_user_timeout", Int("ms", 0, 2_147_483_647), User, 12),
     ("temp_buffers", Int("8kB", 100, 1_073_741_823), User, 0),
     ("temp_file_limit", Int("kB", -1, 2_147_483_647), User, 0),
-    ("timezone", Text, User, 0),
     ("track_activities", Bool, User, 0),
     ("track_activity_query_size", Int("B", 100, 1_048_576), Restart, 0),
     ("track_commit_timestamp", Bool, Restart, 0),

@@ -144,11 +144,11 @@ const PARTS: &[Part] = &[
     },
     |node| node.mounts.push(mount("21 1 0:50 / /srv/eden/cache rw,relatime - tmpfs tmpfs rw,size=1024k")),
     |node| {
-        node.mounts.push(mount("22 1 0:51 / /srv/eden/uploads rw - nfs4 10.9.9.9:/other rw,hard,vers=4.2"))
+        node.mounts.push(mount("22 1 0:51 / /srv/eden/uploads rw - nfs4 10.9.9.9:/other rw,hard,vers=4.2"));
     },
     |node| {
         node.mounts
-            .push(mount("23 1 0:52 / /srv/eden/uploads ro - nfs4 10.20.3.5:/eden/uploads/ ro,vers=4.2"))
+            .push(mount("23 1 0:52 / /srv/eden/uploads ro - nfs4 10.20.3.5:/eden/uploads/ ro,vers=4.2"));
     },
     |node| node.mounts.push(mount("24 1 8:1 /srv/data/static /srv/eden/static rw - ext4 /dev/sda1 rw")),
     |node| node.mounts.push(mount("25 1 8:1 /srv/other /srv/eden/static rw - ext4 /dev/sda1 rw")),
