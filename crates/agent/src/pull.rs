@@ -196,12 +196,8 @@ impl Puller {
 
     fn refuse(&self, commit: &str, refusal: Refusal) {
         let why = refusal.first().cloned().unwrap_or_default();
-        tracing::error!(
-            commit,
-            errors = refusal.len(),
-            why,
-            "the newest spec is refused; what is in force stays so"
-        );
+        let errors = refusal.len();
+        tracing::error!(commit, errors, "the newest spec is refused, what is in force stays so: {why}");
         self.pulled.send_modify(|pulled| {
             pulled.target = Some(commit.to_owned());
             pulled.refused = refusal;

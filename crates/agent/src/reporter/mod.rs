@@ -179,11 +179,8 @@ impl Shared {
                 Err((why, asked)) => {
                     failures += 1;
                     let pause = http::pause(failures, asked, fastrand::f64());
-                    tracing::warn!(
-                        why,
-                        pause_ms = pause.as_millis(),
-                        "the hub does not take reports; they wait"
-                    );
+                    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    tracing::warn!(pause_ms, "the hub does not take reports, they wait: {why}");
                     let until = Instant::now() + pause;
                     *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = asked.map(|_| until);
                     self.show(|hub| hub.trouble = Some(why));
