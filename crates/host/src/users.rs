@@ -59,6 +59,7 @@ fn with_known<T>(work: impl FnOnce(&mut Known) -> T) -> T {
 
 impl Known {
     /// What is known without asking anybody; `None` where somebody must be asked.
+    #[expect(clippy::option_option, reason = "known to be nobody is not the same as not known")]
     fn answer(&mut self, key: &str, fits: &dyn Fn(&User) -> bool) -> Option<Option<User>> {
         let state = FileState::at(Path::new(PASSWD));
         if state != self.state || state.is_none() {
