@@ -64,8 +64,13 @@ pub fn wants_path(path: &str) -> bool {
     }
     match folder {
         "files" | "trust" => !rest.is_empty(),
-        folder => FOLDERS.contains(&folder) && (rest.ends_with(".yaml") || rest.ends_with(".yml")),
+        folder => FOLDERS.contains(&folder) && has_suffix(rest, &[".yaml", ".yml"]),
     }
+}
+
+/// Exactly so: `.YAML` is another file.
+pub(crate) fn has_suffix(path: &str, suffixes: &[&str]) -> bool {
+    suffixes.iter().any(|suffix| path.ends_with(suffix))
 }
 
 /// Text travels as text, and only what is no UTF-8 as numbers.

@@ -152,11 +152,12 @@ fn said(row: Row, item: &Entry, ledger: &mut Ledger) -> Said {
             if map.entries.is_empty() && !map.poisoned {
                 let message = format!("{what} says nothing");
                 ledger.error("empty-value", &item.at, message, "say something of it, or remove the line");
+                said.fields.poisoned = true;
             }
         }
         (_, Some(short)) => {
             let (key, at, node) = (short.to_owned(), item.at.clone(), item.node.clone());
-            said.fields.entries.push(Entry { key, at, node });
+            said.fields.entries = vec![Entry { key, at, node }];
         }
         (_, None) => {
             let help = format!("write {} below it", show::list(&row.words(), "and"));
@@ -187,7 +188,7 @@ fn field(row: Row, entry: &Entry, said: &mut Said, ledger: &mut Ledger) {
             }
         },
         "permissions" if row.own_mode => {
-            add(&Entry { key: "mode".to_owned(), ..entry.clone() }, said, ledger)
+            add(&Entry { key: "mode".to_owned(), ..entry.clone() }, said, ledger);
         }
         _ => add(entry, said, ledger),
     }

@@ -151,7 +151,9 @@ fn values(voices: &[Voice], merged: &Merged) -> Vec<Explained> {
             let blank =
                 || Explained { path: "absent".into(), value: Some(merged.absent.to_string()), said: vec![] };
             let said = &mut values.entry(path).or_insert_with(blank).said;
-            said.iter_mut().for_each(|before| before.won = false);
+            for before in said.iter_mut() {
+                before.won = false;
+            }
             said.push(voiced(voice, at, absent.to_string(), *absent == merged.absent));
         }
         for (path, node, at) in layers::leaves(&voice.said.fields) {

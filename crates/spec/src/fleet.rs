@@ -76,7 +76,7 @@ pub(crate) fn read(node: &Node, bundle: &Bundle, ledger: &mut Ledger) -> Fleet {
     shape::only(map, &KEYS, "in fleet.yaml", ledger);
     let help = "give the fleet a name: `fleet: eden`";
     if let Some(node) = shape::needed(map, "fleet", &whole, "fleet.yaml", help, ledger) {
-        fleet.name = shape::name(node, "the fleet", ledger).unwrap_or_default().to_owned();
+        fleet.name = shape::name(node, "the fleet", ledger).unwrap_or_default().into();
     }
     if let Some(entry) = map.get("mode") {
         fleet.mode = shape::mode(&entry.node, ledger).unwrap_or_default();

@@ -141,6 +141,23 @@ impl Merged {
         }
     }
 
+    /// Take out what stands at a path, or the list that holds it, and tell the key that is gone.
+    pub(crate) fn take(&mut self, path: &[String]) -> Option<String> {
+        let mut map = &mut self.fields;
+        for (index, key) in path.iter().enumerate() {
+            let entry = map.entries.iter().position(|entry| entry.key == *key)?;
+            let deeper = index + 1 < path.len() && matches!(map.entries[entry].node.data, Data::Map(_));
+            if !deeper {
+                return Some(map.entries.remove(entry).key);
+            }
+            match &mut map.entries[entry].node.data {
+                Data::Map(inner) => map = inner,
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// Where a key of the map at a path is written.
     pub(crate) fn locate_key(&self, path: &[String], key: &str) -> Option<Place> {
         let mut map = &self.fields;

@@ -153,9 +153,9 @@ fn window(line: &str, at: &Place) -> (String, (usize, usize)) {
             to = Some(text.len());
         }
         if c == '\t' {
-            text.push_str("    ")
+            text.push_str("    ");
         } else {
-            text.push_str(&show::escaped(c.encode_utf8(&mut [0; 4])))
+            text.push_str(&show::escaped(c.encode_utf8(&mut [0; 4])));
         }
     }
     let end = text.len();

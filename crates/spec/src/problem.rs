@@ -49,8 +49,17 @@ impl Problem {
             title.element(annotate_snippets::Origin::path(path))
         } else {
             let mark = AnnotationKind::Primary.span(self.caret.0..self.caret.1);
-            let source = Snippet::source(self.snippet.as_str()).line_start(self.line as usize).path(path);
-            title.element(source.annotation(mark))
+            let source =
+                Snippet::source(self.snippet.as_str()).line_start(self.line as usize).annotation(mark);
+            // Where a part of the line is shown, or more than the line, columns are not to be counted in it.
+            let column = self.column as usize;
+            if self.snippet[..self.caret.0].chars().count() + 1 == column {
+                title.element(source.path(path))
+            } else {
+                let origin =
+                    annotate_snippets::Origin::path(path).line(self.line as usize).char_column(column);
+                title.element(origin).element(source)
+            }
         };
         vec![match &self.help {
             Some(help) => group.element(Level::HELP.message(help.as_str())),

@@ -33,15 +33,13 @@ pub enum NodeError {
     /// Two globs match it.
     #[error(
         "two globs match node {}: {} ({}) and {} ({}); name it exactly, or narrow one of the two",
-        show::quoted(node), show::quoted(&first.0), first.1, show::quoted(&second.0), second.1
+        show::quoted(node), show::quoted(&globs[0].0), globs[0].1, show::quoted(&globs[1].0), globs[1].1
     )]
     TwoGlobs {
         /// The node.
         node: String,
-        /// One glob and where it is said.
-        first: (String, Origin),
-        /// The other.
-        second: (String, Origin),
+        /// The globs, and where they are said.
+        globs: Box<[(String, Origin); 2]>,
     },
     /// Another machine is meant.
     #[error(
@@ -171,7 +169,7 @@ impl Repository {
             }
             Miss::Two(first, second) => {
                 let told = |one: &Selector| (one.pattern.clone(), one.origin.clone());
-                NodeError::TwoGlobs { node: node(), first: told(first), second: told(second) }
+                NodeError::TwoGlobs { node: node(), globs: Box::new([told(first), told(second)]) }
             }
         })
     }
@@ -226,9 +224,7 @@ impl Repository {
         if merged.fields.is_poisoned() {
             return;
         }
-        for complaint in row.kind.check(name, &merged.raw()) {
-            speak::complain(row, name, &merged, &complaint, ledger);
-        }
+        speak::check(row, name, merged, ledger);
     }
 
     /// Every pair of a tier's file and a node's own file that can come together.

@@ -186,7 +186,9 @@ fn extend(row: Row, item: &mut Value) {
     };
     for forms in ["anyOf", "allOf"] {
         if let Some(Value::Array(forms)) = object.get_mut(forms) {
-            forms.iter_mut().for_each(|form| extend(row, form));
+            for form in forms {
+                extend(row, form);
+            }
         }
     }
     if let Some(Value::Object(properties)) = object.get_mut("properties") {

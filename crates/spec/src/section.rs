@@ -40,12 +40,10 @@ fn goal(row: Row, text: &[u8], mode: Mode, ledger: &mut Ledger) -> Option<Box<dy
     let mut raw = BTreeMap::new();
     for (item, said) in document.sections.values().flatten() {
         let merged = layers::merge(row, mode, &[Voice { layer, said }])?;
-        if !merged.fields.is_poisoned() {
-            for complaint in row.kind.check(item, &merged.raw()) {
-                speak::complain(row, item, &merged, &complaint, ledger);
-            }
-        }
         raw.insert(item.clone(), merged.raw());
+        if !merged.fields.is_poisoned() {
+            speak::check(row, item, merged, ledger);
+        }
     }
     if ledger.errors() > 0 {
         return None;

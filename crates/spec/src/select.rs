@@ -121,7 +121,7 @@ fn pattern(entry: &Entry, ledger: &mut Ledger) -> Option<Option<Pattern>> {
         }
         _ if entry.key.contains("**") => "`**` means nothing in a name; write `*`".to_owned(),
         Ok(glob) => return Some(Some(glob)),
-        Err(error) => error.msg.to_owned(),
+        Err(error) => format!("{}: does every `[` have its `]`?", error.msg),
     };
     let message = format!("{} is no glob for names of nodes", show::quoted(&entry.key));
     ledger.error("bad-glob", &entry.at, message, problem);

@@ -43,14 +43,6 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("`{}`", cut(text, SHOWN))
 }
 
-/// A value on one line, safe and short.
-pub(crate) fn value(value: &serde_json::Value) -> String {
-    match value {
-        serde_json::Value::String(text) => cut(text, SHOWN),
-        other => cut(&other.to_string(), SHOWN),
-    }
-}
-
 /// Words in backticks with commas, and one word before the last: `list(&["a", "b"], "or")`.
 pub(crate) fn list<S: AsRef<str>>(words: &[S], last: &str) -> String {
     let words: Vec<String> = words.iter().map(|word| quoted(word.as_ref())).collect();

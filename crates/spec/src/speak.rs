@@ -6,6 +6,43 @@ use crate::show;
 use crate::table::Row;
 use evenkeel_core::Complaint;
 
+/// The most problems of shape that are looked for in one item.
+const SHAPES: usize = 8;
+
+/// Have a kind look at an item, and put all that it complains of into the ledger.
+///
+/// A kind tells of the first problem of shape only. What it tells of is then taken out and the kind asked again, so that
+/// somebody who mends the item need not come back for the next.
+pub(crate) fn check(row: Row, name: &str, mut merged: Merged, ledger: &mut Ledger) {
+    let mut taken: Vec<String> = vec![];
+    for _ in 0..SHAPES {
+        let complaints = row.kind.check(name, &merged.raw());
+        let shape = complaints.iter().find(|complaint| complaint.help.is_none()).cloned();
+        for complaint in complaints {
+            let missing = complaint.message.strip_prefix("missing field ").and_then(ticked);
+            let ours = missing.is_some_and(|field| taken.iter().any(|taken| taken == field));
+            // Once something is taken out, only further problems of shape are news.
+            if !ours && (taken.is_empty() || complaint.help.is_none()) {
+                complain(row, name, &merged, &complaint, ledger);
+            }
+        }
+        match shape.and_then(|shape| merged.take(&culprit(&shape))) {
+            Some(field) => taken.push(field),
+            None => return,
+        }
+    }
+}
+
+/// The way to what a problem of shape is about.
+fn culprit(complaint: &Complaint) -> Vec<String> {
+    let mut path = complaint.path.clone();
+    let unknown = complaint.message.strip_prefix("unknown field ").and_then(ticked);
+    if let Some(field) = unknown.filter(|field| path.last().map(String::as_str) != Some(*field)) {
+        path.push(field.to_owned());
+    }
+    path
+}
+
 /// Put a kind's complaint into the ledger.
 pub(crate) fn complain(row: Row, name: &str, merged: &Merged, complaint: &Complaint, ledger: &mut Ledger) {
     let told = if complaint.help.is_some() {

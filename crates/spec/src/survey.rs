@@ -1,7 +1,7 @@
 //! What can be wrong between the files of a repository: what is no file, what is missing, what leads in a circle, what
 //! nobody uses.
 
-use crate::bundle::FOLDERS;
+use crate::bundle::{FOLDERS, has_suffix};
 use crate::document::{self, Document};
 use crate::ledger::Ledger;
 use crate::repository::{Repository, node_of, tier_file, whole};
@@ -42,7 +42,7 @@ pub(crate) fn entries(bundle: &Bundle, ledger: &mut Ledger) {
 
 fn not_read(path: &str, ledger: &mut Ledger) {
     let folder = path.split('/').next().unwrap_or_default();
-    if path.ends_with(".yml") && (FOLDERS.contains(&folder) || path == "fleet.yml") {
+    if has_suffix(path, &[".yml"]) && (FOLDERS.contains(&folder) || path == "fleet.yml") {
         ledger.warning("not-read", &whole(path), "this file is not read", "name it `.yaml`");
     }
 }
@@ -60,7 +60,7 @@ pub(crate) fn documents(bundle: &Bundle, rows: &[Row], ledger: &mut Ledger) -> B
 }
 
 fn is_document(path: &str) -> bool {
-    wants_path(path) && path.ends_with(".yaml") && FOLDERS.iter().any(|folder| path.starts_with(folder))
+    wants_path(path) && has_suffix(path, &[".yaml"]) && FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
 /// Includes that lead nowhere, in a circle, or too deep.
@@ -176,7 +176,7 @@ pub(crate) fn unused(repository: &Repository, bundle: &Bundle, ledger: &mut Ledg
         return;
     }
     let includes = repository.documents.values().flat_map(|document| &document.include);
-    let included: BTreeSet<&str> = includes.map(|(path, _)| path.as_str()).collect();
+    let wanted: BTreeSet<&str> = includes.map(|(path, _)| path.as_str()).collect();
     let tiers: BTreeSet<String> = selectors.iter().map(|selector| tier_file(&selector.tier)).collect();
     for path in bundle.files.keys().filter(|path| is_document(path)) {
         let at = whole(path);
@@ -185,7 +185,7 @@ pub(crate) fn unused(repository: &Repository, bundle: &Bundle, ledger: &mut Ledg
         } else if path.starts_with("tiers/") && !tiers.contains(path) {
             let help = "put a node on it in fleet.yaml, or remove the file";
             ledger.warning("unused", &at, "no node in fleet.yaml is on this tier", help);
-        } else if path.starts_with("profiles/") && !included.contains(path.as_str()) {
+        } else if path.starts_with("profiles/") && !wanted.contains(path.as_str()) {
             ledger.warning("unused", &at, "no file includes this profile", "include it, or remove the file");
         }
     }

@@ -31,7 +31,7 @@ pub(crate) fn parse(file: &str, bytes: &[u8], ledger: &mut Ledger) -> Option<Nod
     if !clean(&file, text, ledger) {
         return None;
     }
-    Builder { file, ledger, frames: vec![], root: None }.build(text)
+    Builder { file, ledger, frames: vec![], root: None, alias_line: 0 }.build(text)
 }
 
 /// A file over the cap.
@@ -47,7 +47,7 @@ fn utf8<'t>(file: &Arc<str>, bytes: &'t [u8], ledger: &mut Ledger) -> Option<&'t
         Err(error) => error,
     };
     let good = &bytes[..error.valid_up_to()];
-    let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = good.split(|byte| *byte == b'\n').count();
     let start = good.iter().rposition(|byte| *byte == b'\n').map_or(0, |index| index + 1);
     let column = String::from_utf8_lossy(&good[start..]).chars().count() + 1;
     let at = place(file, line, column, 1);
@@ -81,7 +81,7 @@ fn place(file: &Arc<str>, line: usize, column: usize, width: usize) -> Place {
 /// A list or a map that is not closed yet.
 enum Frame {
     List { at: Place, items: Vec<Node> },
-    Map { at: Place, map: Map, lines: HashMap<String, Place>, key: Option<Key> },
+    Map { at: Place, map: Map, lines: HashMap<String, u32>, key: Option<Key> },
 }
 
 /// A key that waits for its value; without a name where it was refused.
@@ -98,6 +98,8 @@ struct Builder<'l, 'b> {
     ledger: &'l mut Ledger<'b>,
     frames: Vec<Frame>,
     root: Option<Node>,
+    /// The last line in which an alias was complained of: once for a line is enough.
+    alias_line: u32,
 }
 
 impl Builder<'_, '_> {
@@ -105,6 +107,7 @@ impl Builder<'_, '_> {
         let options = granit_parser::options! {
             disallow_directives: true,
             emit_unresolved_aliases: true,
+            emit_anchor_events: true,
             emit_comments: false,
             strict_indentation: true,
             flow_nesting_limit: 4 * DEPTH,
@@ -145,7 +148,12 @@ impl Builder<'_, '_> {
         if info.contains("nesting") || info.contains("recursion") {
             return self.too_deep(at);
         }
-        let help = "look at the indentation, the colons and the quotes here and on the line above";
+        let tabs = info.contains("tab");
+        let help = if tabs {
+            "indent with blanks"
+        } else {
+            "look at the indentation, the colons and the quotes here and above"
+        };
         self.ledger.error("yaml", at, format!("this is no YAML: {}", show::cut(info, 160)), help);
         Hopeless
     }
@@ -158,7 +166,7 @@ impl Builder<'_, '_> {
 
     fn take(&mut self, event: &Event, span: &Span) -> Result<(), Hopeless> {
         let at = self.at(span);
-        self.complain_of_properties(event, &at);
+        self.complain_of_properties(event, span);
         match event {
             Event::DocumentStart(..) if self.root.is_some() => {
                 let help = "one document for a file: make another file of what follows";
@@ -166,8 +174,11 @@ impl Builder<'_, '_> {
                 Err(Hopeless)
             }
             Event::Alias(_) | Event::UnresolvedAlias(_) => {
-                let help = "write out what it stands for, or make a profile and include it";
-                self.ledger.error("alias", &at, "aliases (`*name`) are not part of the language", help);
+                if self.alias_line != at.line {
+                    self.alias_line = at.line;
+                    let help = "write out what it stands for, or make a profile and include it";
+                    self.ledger.error("alias", &at, "aliases (`*name`) are not part of the language", help);
+                }
                 self.add(Node { place: at, data: Data::Bad });
                 Ok(())
             }
@@ -196,14 +207,20 @@ impl Builder<'_, '_> {
     }
 
     /// Anchors and tags.
-    fn complain_of_properties(&mut self, event: &Event, at: &Place) {
-        if event.anchor_id().is_some_and(|id| id != 0) && !event.is_alias() {
+    fn complain_of_properties(&mut self, event: &Event, span: &Span) {
+        if let Event::Anchor(..) = event {
             let help = "remove the `&name`; what several files need goes into a profile that they include";
-            self.ledger.error("anchor", at, "anchors (`&name`) are not part of the language", help);
+            self.ledger.error(
+                "anchor",
+                &self.at(span),
+                "anchors (`&name`) are not part of the language",
+                help,
+            );
         }
         if let Some(tag) = event.tag() {
             let message = format!("tags are not part of the language: {}", show::quoted(&tag.original()));
-            self.ledger.error("tag", at, message, "remove it; quote the value where a text is meant");
+            let at = self.at(&span.tag_span().unwrap_or(*span));
+            self.ledger.error("tag", &at, message, "remove it; quote the value where a text is meant");
         }
     }
 
@@ -227,7 +244,7 @@ impl Builder<'_, '_> {
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, at: Place) {
         if let Some(Frame::Map { key: None, .. }) = self.frames.last() {
-            self.key(text, style, at);
+            self.key(text, style, &at);
             return;
         }
         let data = match style {
@@ -254,21 +271,21 @@ impl Builder<'_, '_> {
         hidden.is_some()
     }
 
-    fn key(&mut self, text: &str, style: ScalarStyle, at: Place) {
-        let name = self.good_key(text, style, &at).then(|| text.to_owned());
+    fn key(&mut self, text: &str, style: ScalarStyle, at: &Place) {
+        let name = self.good_key(text, style, at).then(|| text.to_owned());
         let Some(Frame::Map { map, lines, key, .. }) = self.frames.last_mut() else {
             return;
         };
         map.poisoned |= name.is_none();
-        let twice = name.as_ref().and_then(|name| lines.get(name)).cloned();
+        let twice = name.as_ref().and_then(|name| lines.get(name)).copied();
         if let (None, Some(name)) = (&twice, &name) {
-            lines.insert(name.clone(), at.clone());
+            lines.insert(name.clone(), at.line);
         }
         let name = if twice.is_some() { None } else { name };
         *key = Some(Key { name, at: at.clone() });
         if let Some(first) = twice {
-            let message = format!("{} is said twice: in line {} and here", show::quoted(text), first.line);
-            self.ledger.error("duplicate-key", &at, message, "keep one of the two");
+            let message = format!("{} is said twice: in line {first} and here", show::quoted(text));
+            self.ledger.error("duplicate-key", at, message, "keep one of the two");
         }
     }
 

@@ -1,7 +1,14 @@
 //! What the tests of the language share: three kinds that exist for them only, and repositories from disk or from text.
 //!
 //! The kinds are like the real ones in shape, so that the language is tested without knowing theirs.
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "shared by several test programs")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared by several test programs"
+)]
 #![expect(clippy::disallowed_methods, reason = "test repositories lie on disk")]
 
 use evenkeel_core::{Complaint, Fault, FileMode, Kind, Plan, Section, Sensor};
