@@ -60,6 +60,11 @@ pub fn read(path: &Path, cap: usize) -> io::Result<Option<Vec<u8>>> {
     read_capped(File::from(file), &stat, cap).map(Some)
 }
 
+/// Whether this is the name of a file that is just being written, or was when somebody was killed.
+pub(crate) fn is_unfinished(path: &Path) -> bool {
+    path.as_os_str().as_encoded_bytes().ends_with(NEW.as_bytes())
+}
+
 pub(crate) fn refuse_irregular(stat: &Stat) -> io::Result<()> {
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => Ok(()),

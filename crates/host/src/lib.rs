@@ -19,6 +19,7 @@ mod systemd;
 mod tree;
 mod users;
 mod walk;
+pub mod watch;
 
 pub use own_writes::OwnWrites;
 

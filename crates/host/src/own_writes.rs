@@ -23,8 +23,8 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// How each file stood when we had last written it; `None` where we removed it.
-    files: HashMap<PathBuf, Option<FileState>>,
+    /// How each file stood when we had last written it, and the time before; `None` where we removed it.
+    files: HashMap<PathBuf, [Option<FileState>; 2]>,
     /// The last value of each parameter that we wrote, as it read afterwards.
     sysctls: HashMap<SysctlKey, String>,
     /// The mount table's hash at the end of our last act on it.
@@ -47,11 +47,23 @@ impl OwnWrites {
     }
 
     pub(crate) fn wrote_file(&self, path: &Path, state: Option<FileState>) {
-        self.known().files.insert(path.to_owned(), state);
+        let mut known = self.known();
+        let states = known.files.entry(path.to_owned()).or_default();
+        *states = [state, states[0]];
     }
 
     pub(crate) fn is_own_file(&self, path: &Path, state: Option<FileState>) -> bool {
-        self.known().files.get(path) == Some(&state)
+        // An event may come while the next write is noted and not done. A file that was replaced cannot come back;
+        // one that is missing again can.
+        self.known()
+            .files
+            .get(path)
+            .is_some_and(|own| own[0] == state || (state.is_some() && own[1] == state))
+    }
+
+    /// Whether a file stands as we have left it, or is one that we are just writing.
+    pub(crate) fn is_ours(&self, path: &Path) -> bool {
+        crate::files::is_unfinished(path) || self.is_own_file(path, FileState::at(path))
     }
 
     pub(crate) fn wrote_sysctl(&self, key: &SysctlKey, value: &str) {

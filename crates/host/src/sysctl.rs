@@ -117,14 +117,12 @@ pub(crate) fn set(own: &OwnWrites, key: &SysctlKey, value: &str) -> Result<(), F
 fn kept(before: Option<&str>, after: &str, wanted: &str) -> bool {
     let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
     let (now, asked) = (words(after), words(wanted));
-    let number = |words: &[String]| match words {
-        [word] => word.parse::<i128>().ok(),
-        _ => None,
-    };
+    let numbers =
+        |words: &[String]| words.iter().map(|word| word.parse().ok()).collect::<Option<Vec<i128>>>();
     if now == asked {
         return false;
     }
-    match (number(&now), number(&asked)) {
+    match (numbers(&now), numbers(&asked)) {
         (Some(now), Some(asked)) => now != asked,
         _ => before.is_some_and(|before| words(before) == now),
     }
@@ -180,6 +178,7 @@ mod tests {
     #[test]
     fn a_value_that_was_clamped_or_ignored_is_told_and_another_spelling_is_not() {
         assert!(kept(Some("5"), "255", "300"), "clamped");
+        assert!(kept(Some("5"), "70", "70 71"), "cut short");
         assert!(kept(Some("cubic"), "cubic", "bbr"), "ignored");
         assert!(!kept(Some("4 5 6"), "4\t16\t64", "4 16 64"), "tabs for blanks");
         assert!(!kept(Some(""), "8080-8081", "8080,8081"), "a list in the kernel's own form");
