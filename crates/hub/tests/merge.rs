@@ -124,7 +124,9 @@ fn life(name: &str, epoch: u64, turns: &[Turn]) -> Vec<Incoming> {
         };
         event.time = evenkeel_report::Timestamp::from_unix_ms(time).unwrap();
         events.push(told(event));
-        state.values_mut().for_each(|item| *item = item_at_rest(item));
+        for item in state.values_mut() {
+            *item = item_at_rest(item);
+        }
     }
     events
 }
@@ -234,7 +236,8 @@ fn shuffle<T>(items: &mut [T], mut seed: u64) {
 }
 
 fn full(n: u64, items: Vec<Item>) -> Incoming {
-    told(report("mw1", seq(7, n), Scope::Full, items.clone(), &items))
+    let all = items.clone();
+    told(report("mw1", seq(7, n), Scope::Full, items, &all))
 }
 
 fn change(n: u64, one: Item, all: &[Item]) -> Incoming {

@@ -243,7 +243,8 @@ async fn what_a_node_writes_stays_text_on_the_pages() {
     event.data.spec.errors = vec!["<svg onload=alert(3)>".into()];
     event.data.spec.target_commit = Some("javascript:alert(4)//".into());
     hub.send(&[event]).await;
-    let encoded = source(hostile).bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let encoded: Vec<_> = source(hostile).bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let encoded = encoded.concat();
     for path in ["/", &format!("/nodes/{encoded}")] {
         let (code, page) = hub.text(path).await;
         assert_eq!(code, 200);

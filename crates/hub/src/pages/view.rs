@@ -10,13 +10,15 @@ use std::collections::BTreeMap;
 /// A moment: as people speak, and exactly.
 pub(super) struct When {
     pub(super) ago: String,
+    /// The same as a length of time: "6 min".
+    pub(super) span: String,
     pub(super) exact: String,
 }
 
 impl When {
     fn new(at: i64, now: i64) -> Self {
         let exact = Timestamp::from_unix_ms(at).map(|at| at.to_string()).unwrap_or_default();
-        Self { ago: ago(at, now), exact }
+        Self { ago: ago(at, now), span: words::span(now.saturating_sub(at).max(0)), exact }
     }
 }
 

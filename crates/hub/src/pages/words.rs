@@ -141,8 +141,17 @@ pub(super) fn fleet(rows: &[NodeRow], times: HubTimes) -> String {
             let told: Vec<_> = few.iter().map(told).collect();
             format!("{} of {} nodes are not even: {}", few.len(), all.len(), told.join(", "))
         }
-        (all, many) => format!("{} of {} nodes are not even", many.len(), all.len()),
+        (all, many) => format!("{} of {} nodes are not even{}", many.len(), all.len(), altogether(many)),
     }
+}
+
+/// What is open on all of them: ": 2 items in error, 5 items pending".
+fn altogether(uneven: &[(&NodeRow, Vec<String>)]) -> String {
+    let sum = |status| uneven.iter().map(|(row, _)| row.doc.counts.of(status)).fold(0, u32::saturating_add);
+    let open = [Status::Error, Status::NonCompliant, Status::Pending];
+    let told: Vec<_> =
+        open.into_iter().filter(|open| sum(*open) > 0).map(|open| items(sum(open), status(open))).collect();
+    if told.is_empty() { String::new() } else { format!(": {}", told.join(", ")) }
 }
 
 /// "written by `sysctl` (pid 4242) in session.scope".
@@ -192,6 +201,8 @@ mod tests {
         let two = [row("a", fine), row("b", off), row("c", Counts { error: 2, ..off })];
         let told = "2 of 3 nodes are not even: b (1 item pending), c (2 items in error, 1 item pending)";
         assert_eq!(fleet(&two, TIMES), told);
+        let many: Vec<_> = ["a", "b", "c", "d"].map(|name| row(name, off)).into();
+        assert_eq!(fleet(&many, TIMES), "4 of 4 nodes are not even: 4 items pending");
     }
 
     #[test]
