@@ -1,3 +1,5 @@
-//! The `evenkeel` program.
+//! The `evenkeel` program. All of it is in `evenkeel-agent`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    evenkeel_agent::main()
+}

@@ -179,7 +179,10 @@ impl Layers<'_> {
 fn node_name(text: &str) -> Result<String, String> {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if text.is_empty() || text.len() > 253 || !text.chars().all(good) {
-        return Err(format!("`{}` is no node name: letters, digits, `-`, `_` and `.`", crate::log::plain(text)));
+        return Err(format!(
+            "`{}` is no node name: letters, digits, `-`, `_` and `.`",
+            crate::log::plain(text)
+        ));
     }
     Ok(text.to_owned())
 }
@@ -187,7 +190,11 @@ fn node_name(text: &str) -> Result<String, String> {
 fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = Path::new(text);
     let plain = !text.chars().any(char::is_control);
-    if path.is_absolute() && plain { Ok(path.to_owned()) } else { Err("write a path from the root".to_owned()) }
+    if path.is_absolute() && plain {
+        Ok(path.to_owned())
+    } else {
+        Err("write a path from the root".to_owned())
+    }
 }
 
 fn hub(text: &str) -> Result<Option<String>, String> {

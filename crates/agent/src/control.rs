@@ -2,8 +2,8 @@
 //!
 //! Whoever connects is asked of the kernel who he is. A question changes nothing but when a look is taken.
 
-use crate::enforce::standing::Standing;
 use crate::enforce::Ask;
+use crate::enforce::standing::Standing;
 use crate::reporter::HubStanding;
 use evenkeel_report::{Counts, Item, Node, SpecState, Spool};
 use serde::{Deserialize, Serialize};
@@ -175,10 +175,14 @@ impl Joints {
     async fn answer(&self, question: Question) -> Reply {
         let gone = |_| Reply::Error("the agent is stopping".to_owned());
         match question {
-            Question::Status => self.status().await.map_or_else(Reply::Error, |it| Reply::Status(Box::new(it))),
+            Question::Status => {
+                self.status().await.map_or_else(Reply::Error, |it| Reply::Status(Box::new(it)))
+            }
             Question::Pull => self.pulls.send(()).await.map_or_else(|_| gone(()), |()| Reply::Done),
             Question::Pass => self.asks.send(Ask::Pass).await.map_or_else(|_| gone(()), |()| Reply::Done),
-            Question::FullReport => self.asks.send(Ask::Full).await.map_or_else(|_| gone(()), |()| Reply::Done),
+            Question::FullReport => {
+                self.asks.send(Ask::Full).await.map_or_else(|_| gone(()), |()| Reply::Done)
+            }
         }
     }
 

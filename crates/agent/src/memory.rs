@@ -122,7 +122,8 @@ mod tests {
         let memory = Memory::open(&folder.path().join("state")).unwrap();
         assert_eq!(memory.last_good(), None);
         memory.keep_last_good(&good()).unwrap();
-        let open = [("sysctl/a.b".to_owned(), Open { since: Timestamp::from_unix_ms(1_000).unwrap(), attempts: 2 })];
+        let open =
+            [("sysctl/a.b".to_owned(), Open { since: Timestamp::from_unix_ms(1_000).unwrap(), attempts: 2 })];
         memory.keep_open_items(&open.clone().into()).unwrap();
         let again = Memory::at(&folder.path().join("state"));
         assert_eq!(again.last_good(), Some(good()));
@@ -139,7 +140,10 @@ mod tests {
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         assert_eq!(memory.last_good(), None);
         assert!(!path.exists());
-        assert_eq!(std::fs::read(folder.path().join("last-good.corrupt")).unwrap(), &bytes[..bytes.len() - 3]);
+        assert_eq!(
+            std::fs::read(folder.path().join("last-good.corrupt")).unwrap(),
+            &bytes[..bytes.len() - 3]
+        );
         memory.keep_last_good(&good()).unwrap();
         assert_eq!(memory.last_good(), Some(good()));
     }

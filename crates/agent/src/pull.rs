@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::memory::{LastGood, Memory};
 use crate::pulled::{Adopted, Pulled};
 use crate::source::{Fetched, SourceUrl};
-use evenkeel_spec::Repository;
+use evenkeel_spec::{NodeError, Repository};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -32,9 +32,9 @@ pub(crate) fn read(fetched: &evenkeel_spec::Bundle, node: &str) -> Result<evenke
         tracing::warn!(warning, "in the spec");
     }
     let machine = evenkeel_host::identity::machine_id();
-    repository.node(node, machine.as_deref()).map_err(|error| {
-        let text = evenkeel_core::chain(&error);
-        text.lines().filter(|line| !line.trim().is_empty()).map(crate::log::plain).collect()
+    repository.node(node, machine.as_deref()).map_err(|error| match &error {
+        NodeError::Refused(problems) => lines(problems),
+        error => vec![crate::log::plain(&evenkeel_core::chain(error))],
     })
 }
 
@@ -79,7 +79,8 @@ impl Puller {
                     .filter(|source| source.place() == place && source.branch() == branch)
                     .map(|source| (commit.clone(), source, config.node.clone()));
                 let spec = Some(Arc::new(Adopted::new(commit, spec, true)));
-                self.pulled.send_modify(|pulled| *pulled = Pulled { place, branch, spec, ..Pulled::default() });
+                self.pulled
+                    .send_modify(|pulled| *pulled = Pulled { place, branch, spec, ..Pulled::default() });
             }
             Err(refusal) => {
                 let why = refusal.first().cloned().unwrap_or_default();
@@ -136,7 +137,8 @@ impl Puller {
     }
 
     fn reached(&self, source: &SourceUrl) {
-        let seen = self.seen.as_ref().filter(|(_, from, _)| from == source).map(|(commit, _, _)| commit.clone());
+        let seen =
+            self.seen.as_ref().filter(|(_, from, _)| from == source).map(|(commit, _, _)| commit.clone());
         self.pulled.send_modify(|pulled| {
             if pulled.trouble.take().is_some() {
                 tracing::info!(source = %source, "the source is reached again");
@@ -194,7 +196,12 @@ impl Puller {
 
     fn refuse(&self, commit: &str, refusal: Refusal) {
         let why = refusal.first().cloned().unwrap_or_default();
-        tracing::error!(commit, errors = refusal.len(), why, "the newest spec is refused; what is in force stays so");
+        tracing::error!(
+            commit,
+            errors = refusal.len(),
+            why,
+            "the newest spec is refused; what is in force stays so"
+        );
         self.pulled.send_modify(|pulled| {
             pulled.target = Some(commit.to_owned());
             pulled.refused = refusal;
@@ -205,7 +212,9 @@ impl Puller {
         let memory = self.memory.clone();
         match tokio::task::spawn_blocking(move || memory.keep_last_good(&good)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the spec cannot be kept; a restart will need the source"),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the spec cannot be kept; a restart will need the source")
+            }
             Err(error) => tracing::warn!(%error, "the spec cannot be kept; a restart will need the source"),
         }
     }

@@ -4,9 +4,7 @@
 //! wrote, and what of it has not been told yet.
 
 use evenkeel_core::{Goal, GoalItem, Interest, Outcome, SysctlKey};
-use evenkeel_report::{
-    Change, Counts, Drift, Item, Layer, Phase, Status, Timestamp, VALUE_CAP, Writer, cut,
-};
+use evenkeel_report::{Change, Counts, Drift, Item, Layer, Phase, Status, Timestamp, VALUE_CAP, Writer, cut};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -100,8 +98,9 @@ impl Ledger {
         }
         let off = outcome.status.is_open() || outcome.status == Status::Repaired;
         let past = self.past(&outcome.id).filter(|_| off);
-        let tried =
-            u32::from(outcome.status == Status::Repaired || matches!(outcome.phase, Some(Phase::Apply | Phase::Verify)));
+        let tried = u32::from(
+            outcome.status == Status::Repaired || matches!(outcome.phase, Some(Phase::Apply | Phase::Verify)),
+        );
         let change = (outcome.status == Status::Repaired).then(|| self.change(&outcome.id));
         let (drift, cut_one) = cut_drift(outcome.drift);
         if cut_one {
@@ -137,7 +136,8 @@ impl Ledger {
     fn past(&self, id: &str) -> Option<Open> {
         let now = self.items.get(id).and_then(|item| {
             // A repair that is told is over; one that is not yet goes on counting.
-            let going = item.status.is_open() || (item.status == Status::Repaired && self.untold.contains(id));
+            let going =
+                item.status.is_open() || (item.status == Status::Repaired && self.untold.contains(id));
             item.since.filter(|_| going).map(|since| Open { since, attempts: item.attempts })
         });
         now.or_else(|| self.remembered.get(id).cloned())

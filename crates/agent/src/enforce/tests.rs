@@ -8,8 +8,8 @@ use super::{Ask, Enforcer, Joints, Passes, Verdict, Watching};
 use crate::config::Config;
 use crate::pulled::{Adopted, Pulled};
 use evenkeel_core::{
-    Drift, Fault, Goal, GoalItem, Identity, Interest, Layer, Mode, Origin, Outcome, Phase, Plan, Sensor, Spec,
-    Status,
+    Drift, Fault, Goal, GoalItem, Identity, Interest, Layer, Mode, Origin, Outcome, Phase, Plan, Sensor,
+    Spec, Status,
 };
 use evenkeel_report::{Change, Report, Scope, Sync, Timestamp, Trigger, Writer};
 use std::collections::BTreeMap;
@@ -182,8 +182,7 @@ fn rig_with(remembered: OpenItems, room: usize) -> Rig {
         open: open_tx,
     };
     let stage = Stage::default();
-    let enforcer =
-        Enforcer::new(stage.clone(), stage.clone(), joints, remembered, wall, Box::new(|| {}));
+    let enforcer = Enforcer::new(stage.clone(), stage.clone(), joints, remembered, wall, Box::new(|| {}));
     tokio::spawn(enforcer.run());
     Rig { stage, pulled, wakes, asks, reports, standing, open, _config: config, began: Instant::now() }
 }

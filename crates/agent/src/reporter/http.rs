@@ -199,7 +199,9 @@ mod tests {
     fn an_answer_can_ask_for_a_full_report_and_for_nothing_else() {
         assert!(wants_full(br#"{"want_full": true}"#, "mw3"));
         assert!(wants_full(br#"{"accepted": 2, "want_full": ["db1", "mw3"]}"#, "mw3"));
-        for body in [&b"{\"want_full\": [\"db1\"]}"[..], b"", b"ok", b"[]", b"{\"want_full\": \"yes\"}", b"\xff"] {
+        for body in
+            [&b"{\"want_full\": [\"db1\"]}"[..], b"", b"ok", b"[]", b"{\"want_full\": \"yes\"}", b"\xff"]
+        {
             assert!(!wants_full(body, "mw3"));
         }
     }

@@ -74,7 +74,7 @@ struct Shared {
 /// What of the configuration a link is made of.
 type LinkKey = (String, Option<std::path::PathBuf>);
 
-/// Run until the task is dropped.
+/// Run until the task is dropped, or nobody is left who makes reports and the last one is on disk.
 ///
 /// # Errors
 /// The spool's folder cannot be made or listed.
@@ -98,7 +98,12 @@ pub(crate) async fn run(joints: Joints, wall: fn() -> Timestamp) -> io::Result<(
         wall,
     };
     shared.with_spool(|_| ()).await;
-    tokio::join!(shared.take_in(joints.reports), shared.deliver(), shared.heartbeats());
+    // Once nobody makes reports any more, and the last one is on disk, the process may end.
+    tokio::select! {
+        () = shared.take_in(joints.reports) => {}
+        () = shared.deliver() => {}
+        () = shared.heartbeats() => {}
+    }
     Ok(())
 }
 
@@ -174,7 +179,11 @@ impl Shared {
                 Err((why, asked)) => {
                     failures += 1;
                     let pause = http::pause(failures, asked, fastrand::f64());
-                    tracing::warn!(why, pause_ms = pause.as_millis(), "the hub does not take reports; they wait");
+                    tracing::warn!(
+                        why,
+                        pause_ms = pause.as_millis(),
+                        "the hub does not take reports; they wait"
+                    );
                     let until = Instant::now() + pause;
                     *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = asked.map(|_| until);
                     self.show(|hub| hub.trouble = Some(why));

@@ -72,7 +72,8 @@ impl Spool {
                 Ok(Sealed::Missing) => {}
             }
         }
-        let mut spool = Self { folder: folder.to_owned(), cap, count: Count::default(), unsaved: false, waiting };
+        let mut spool =
+            Self { folder: folder.to_owned(), cap, count: Count::default(), unsaved: false, waiting };
         spool.recall(now_ms);
         spool.make_room(0);
         Ok(spool)
@@ -114,7 +115,8 @@ impl Spool {
         let seq = self.next();
         let json = write(seq)?;
         self.make_room(json.len() as u64);
-        let kept = if self.unsaved { Err(io::Error::other("the disk takes nothing")) } else { self.put(seq, &json) };
+        let kept =
+            if self.unsaved { Err(io::Error::other("the disk takes nothing")) } else { self.put(seq, &json) };
         let Err(error) = kept else {
             self.count.n = seq.n;
             return Ok(seq);
@@ -208,7 +210,10 @@ impl Spool {
     /// At most 100 refused reports are kept.
     fn trim(folder: &Path) -> io::Result<()> {
         let names = files::list(folder)?;
-        names.iter().take(names.len().saturating_sub(99)).try_for_each(|name| files::remove(&folder.join(name)))
+        names
+            .iter()
+            .take(names.len().saturating_sub(99))
+            .try_for_each(|name| files::remove(&folder.join(name)))
     }
 
     fn forget(&mut self, seq: Seq) {
@@ -226,7 +231,8 @@ impl Spool {
         let mut total: u64 = self.waiting.values().map(size).sum();
         let before = self.count.dropped;
         while total + cost(more) > self.cap {
-            let Some((&seq, place)) = self.waiting.iter().find(|(_, place)| matches!(place, Place::Disk(_))) else {
+            let Some((&seq, place)) = self.waiting.iter().find(|(_, place)| matches!(place, Place::Disk(_)))
+            else {
                 break;
             };
             total -= size(place);
@@ -234,7 +240,10 @@ impl Spool {
             self.count.dropped += 1;
         }
         if self.count.dropped > before {
-            tracing::warn!(dropped = self.count.dropped - before, "the spool is full: the oldest reports are dropped");
+            tracing::warn!(
+                dropped = self.count.dropped - before,
+                "the spool is full: the oldest reports are dropped"
+            );
             self.save();
         }
     }

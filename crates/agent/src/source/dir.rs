@@ -12,7 +12,8 @@ use std::path::Path;
 /// Read the folder, unless it still is what `known` is the hash of.
 pub(super) fn fetch(folder: &Path, known: Option<&str>) -> Result<Option<Fetched>, FetchError> {
     let doing = || format!("read the spec folder {}", folder.display());
-    let tree = files::read_tree(folder, &super::wanted, Bundle::FILE_CAP).map_err(|error| FetchError::from(doing(), error))?;
+    let tree = files::read_tree(folder, &evenkeel_spec::wants_path, Bundle::FILE_CAP)
+        .map_err(|error| FetchError::from(doing(), error))?;
     let mut bundle = Bundle::default();
     let mut total = 0;
     for (path, entry) in tree {

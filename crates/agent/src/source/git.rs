@@ -62,7 +62,9 @@ impl<'a> Repository<'a> {
         let output = self.run(git, ASK_DEADLINE, 64 * 1024, "ask for the branch")?;
         if output.code == Some(2) {
             let (branch, url) = (&self.url.branch, &self.url.url);
-            return Err(FetchError::new(format!("{url} has no branch `{branch}`: push one, or name another")));
+            return Err(FetchError::new(format!(
+                "{url} has no branch `{branch}`: push one, or name another"
+            )));
         }
         let output = self.well(output, "ask for the branch")?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -84,11 +86,16 @@ impl<'a> Repository<'a> {
 
     fn take(&self) -> Result<(), FetchError> {
         let spec = format!("+refs/heads/{}:{REF}", self.url.branch);
-        let args = ["fetch", "--quiet", "--depth", "1", "--no-tags", "--no-write-fetch-head", "--update-shallow"];
-        let args = args.into_iter().chain(["--no-recurse-submodules", "--end-of-options", &self.url.url, &spec]);
+        let args =
+            ["fetch", "--quiet", "--depth", "1", "--no-tags", "--no-write-fetch-head", "--update-shallow"];
+        let args =
+            args.into_iter().chain(["--no-recurse-submodules", "--end-of-options", &self.url.url, &spec]);
         let git = self.git(&args.collect::<Vec<_>>()).folder(&self.folder);
         let output = self.run(git, FETCH_DEADLINE, 64 * 1024, "fetch")?;
-        if output.code.is_none() || output.stderr.contains("File too large") || output.stderr.contains("signal 25") {
+        if output.code.is_none()
+            || output.stderr.contains("File too large")
+            || output.stderr.contains("signal 25")
+        {
             let why = format!("fetch: it was stopped; one fetch may bring {} MiB", TOTAL_CAP >> 20);
             return Err(FetchError::new(why));
         }
@@ -107,7 +114,8 @@ impl<'a> Repository<'a> {
     fn bundle(&self, commit: &str) -> Result<Bundle, FetchError> {
         let doing = "list the files that were fetched";
         let git = self.git(&["ls-tree", "-r", "-z", "-l", "--full-tree", commit]).folder(&self.folder);
-        let output = self.run(git, ASK_DEADLINE, LISTING_CAP, doing).and_then(|output| self.well(output, doing))?;
+        let output =
+            self.run(git, ASK_DEADLINE, LISTING_CAP, doing).and_then(|output| self.well(output, doing))?;
         let mut bundle = Bundle::default();
         let mut blobs = vec![];
         let mut total = 0;
@@ -115,7 +123,7 @@ impl<'a> Repository<'a> {
             let Some(listed) = Listed::parse(line) else {
                 return Err(FetchError::new(format!("{doing}: a file's name is not UTF-8 text")));
             };
-            if !super::wanted(&listed.path) {
+            if !evenkeel_spec::wants_path(&listed.path) {
                 continue;
             }
             match listed.entry() {
@@ -149,8 +157,11 @@ impl<'a> Repository<'a> {
         for blob in blobs {
             let (content, after) = next_object(rest, &blob.id).ok_or_else(|| FetchError::new(doing))?;
             rest = after;
-            let entry =
-                if blob.mode == "120000" { Entry::Link(lossy(content)) } else { Entry::File(content.to_vec()) };
+            let entry = if blob.mode == "120000" {
+                Entry::Link(lossy(content))
+            } else {
+                Entry::File(content.to_vec())
+            };
             bundle.files.insert(blob.path, entry);
         }
         Ok(())
@@ -219,9 +230,10 @@ impl<'a> Repository<'a> {
     }
 
     fn ssh(&self) -> String {
-        let mut ssh = "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=2 \
+        let mut ssh =
+            "ssh -o BatchMode=yes -o ConnectTimeout=10 -o ServerAliveInterval=5 -o ServerAliveCountMax=2 \
                        -o ForwardAgent=no -o ClearAllForwardings=yes -o PermitLocalCommand=no"
-            .to_owned();
+                .to_owned();
         if let Some(key) = self.ssh_key {
             // git hands this to a shell: a quote in the path is closed, escaped and opened again.
             let quoted = key.display().to_string().replace('\'', "'\\''");
@@ -280,7 +292,9 @@ impl Listed {
     fn entry(&self) -> Option<Entry> {
         match self.mode.as_str() {
             "160000" => Some(Entry::Other("a submodule".to_owned())),
-            "120000" if self.size > 4096 => Some(Entry::Link("(a target of more than 4096 bytes)".to_owned())),
+            "120000" if self.size > 4096 => {
+                Some(Entry::Link("(a target of more than 4096 bytes)".to_owned()))
+            }
             "120000" => None,
             _ if self.size > Bundle::FILE_CAP as u64 => Some(Entry::TooBig(self.size)),
             "100644" | "100755" | "100664" => None,
@@ -327,7 +341,8 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0, |bits, &byte| (bits << 8) | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let bits =
+            chunk.iter().fold(0, |bits, &byte| (bits << 8) | u32::from(byte)) << (8 * (3 - chunk.len()));
         for digit in 0..4 {
             let index = (bits >> (18 - 6 * digit)) & 63;
             text.push(if digit <= chunk.len() { char::from(DIGITS[index as usize]) } else { '=' });

@@ -79,11 +79,7 @@ impl SourceUrl {
     ///
     /// # Errors
     /// The source could not be reached, or what it holds cannot be a spec.
-    pub(crate) fn fetch(
-        &self,
-        config: &Config,
-        known: Option<&str>,
-    ) -> Result<Option<Fetched>, FetchError> {
+    pub(crate) fn fetch(&self, config: &Config, known: Option<&str>) -> Result<Option<Fetched>, FetchError> {
         match self {
             Self::Folder(path) => dir::fetch(path, known),
             Self::Git(url) => git::Repository::new(url, config).fetch(known),
@@ -107,9 +103,12 @@ impl SourceUrl {
     }
 }
 
-/// What is fetched: what a spec is made of, and whatever sits where its folders should be, to be refused as what it is.
-fn wanted(path: &str) -> bool {
-    evenkeel_spec::wants_path(path) || matches!(path, "profiles" | "tiers" | "nodes" | "files" | "trust")
+/// The files in a folder.
+///
+/// # Errors
+/// It cannot be read.
+pub(crate) fn read_folder(folder: &std::path::Path) -> Result<Fetched, FetchError> {
+    dir::fetch(folder, None)?.ok_or_else(|| FetchError::new("the folder gave nothing"))
 }
 
 fn too_much() -> String {
@@ -130,7 +129,9 @@ impl FromStr for SourceUrl {
             return Err(format!("{why} not supported yet: use a folder or git+https://…#branch"));
         }
         if let Some((scheme, _)) = text.split_once("://") {
-            return Err(format!("`{scheme}` is no kind of source: use a folder, git+ssh, git+https or git+file"));
+            return Err(format!(
+                "`{scheme}` is no kind of source: use a folder, git+ssh, git+https or git+file"
+            ));
         }
         Ok(Self::Folder(PathBuf::from(text)))
     }
@@ -168,8 +169,12 @@ fn git_url(text: &str) -> Result<GitUrl, String> {
 fn branch_name(name: &str) -> bool {
     let good = |c: char| c.is_ascii_alphanumeric() || "-_./+".contains(c);
     let whole = !name.is_empty() && name.len() <= 200 && name.chars().all(good);
-    whole && !name.starts_with(['-', '/', '.']) && !name.ends_with(['/', '.']) && !name.contains("..")
-        && !name.contains("//") && !name.ends_with(".lock")
+    whole
+        && !name.starts_with(['-', '/', '.'])
+        && !name.ends_with(['/', '.'])
+        && !name.contains("..")
+        && !name.contains("//")
+        && !name.ends_with(".lock")
 }
 
 impl fmt::Display for SourceUrl {

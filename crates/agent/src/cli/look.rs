@@ -1,0 +1,100 @@
+//! Commands that only read a spec: explain, validate, render, schema, kinds. They touch neither node nor agent.
+
+use super::load::{self, Default};
+use super::{Ending, Failure, Format, ReportFormat, SpecArgs, WRONG, paint};
+use crate::run::ConfigPlace;
+use evenkeel_kinds::KINDS;
+use evenkeel_spec::{Bundle, Problems, Repository};
+use std::path::Path;
+
+fn read(bundle: &Bundle) -> Result<Repository, Failure> {
+    match Repository::read(bundle, KINDS) {
+        Ok((repository, _)) => Ok(repository),
+        Err(problems) => Err(Failure::Wrong(problems.text(false))),
+    }
+}
+
+/// `evenkeel explain ITEM`.
+pub(super) fn explain(place: &ConfigPlace, item: &str, args: &SpecArgs, format: Format) -> Ending {
+    let config = load::config(place)?;
+    let loaded = load::load(&config, args.spec.as_deref(), Default::LastGood)?;
+    let node = args.node.as_deref().unwrap_or(&config.node);
+    let explained = read(&loaded.bundle)?.explain(node, item).map_err(|error| Failure::wrong(&error))?;
+    match format {
+        Format::Text => paint::text(&format!("{explained}\n"), 0),
+        Format::Json => paint::json(&explained, 0),
+    }
+}
+
+/// `evenkeel validate DIR`.
+pub(super) fn validate(dir: &Path, format: ReportFormat) -> Ending {
+    let bundle = load::load_folder(dir)?;
+    let (problems, summary) = match Repository::read(&bundle, KINDS) {
+        Ok((repository, warnings)) => {
+            let (nodes, files) = (repository.selectors().count(), bundle.files.len());
+            let fleet = repository.fleet().to_owned();
+            (warnings, Some(format!("fleet {fleet}: {nodes} node selectors and {files} files are good")))
+        }
+        Err(problems) => (problems, None),
+    };
+    let code = if summary.is_some() { 0 } else { WRONG };
+    match format {
+        ReportFormat::Text => paint::text(&text(&problems, summary), code),
+        ReportFormat::Json => {
+            paint::raw(problems.json().as_bytes()).and_then(|_| paint::raw(b"\n")).map(|_| code)
+        }
+        ReportFormat::Sarif => {
+            paint::raw(problems.sarif().as_bytes()).and_then(|_| paint::raw(b"\n")).map(|_| code)
+        }
+    }
+}
+
+fn text(problems: &Problems, summary: Option<String>) -> String {
+    let mut text = if problems.is_empty() { String::new() } else { problems.text(paint::has_colours()) };
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
+    if let Some(summary) = summary {
+        text.push_str(&paint::good(&summary));
+        text.push('\n');
+    }
+    text
+}
+
+/// `evenkeel render NODE`.
+pub(super) fn render(place: &ConfigPlace, node: &str, spec: String) -> Ending {
+    let config = load::config(place)?;
+    let loaded = load::load(&config, Some(&spec), Default::Source)?;
+    let rendered = read(&loaded.bundle)?.render(node).map_err(|error| Failure::wrong(&error))?;
+    paint::raw(rendered.as_bytes())
+}
+
+/// `evenkeel schema`.
+pub(super) fn schema(which: Option<&str>) -> Ending {
+    let schemas = evenkeel_spec::schemas(KINDS);
+    match which {
+        None => paint::json(&schemas, 0),
+        Some(which) => match schemas.get(which) {
+            Some(schema) => paint::json(schema, 0),
+            None => Err(Failure::Usage(format!("there is no schema `{which}`"))),
+        },
+    }
+}
+
+/// `evenkeel kinds`.
+pub(super) fn kinds(format: Format) -> Ending {
+    if format == Format::Json {
+        let one = |kind: &&dyn evenkeel_core::AnyKind| serde_json::json!({"name": kind.name(), "summary": kind.summary(), "example": kind.example()});
+        return paint::json(&KINDS.iter().map(one).collect::<Vec<_>>(), 0);
+    }
+    let mut text = String::new();
+    for kind in KINDS {
+        text.push_str(&format!("{}  {}\n\n", paint::name(kind.name()), kind.summary()));
+        text.push_str(&format!("  {}:\n", kind.name()));
+        for line in kind.example().trim_end().lines() {
+            text.push_str(&format!("    {line}\n"));
+        }
+        text.push('\n');
+    }
+    paint::text(text.trim_end_matches('\n'), 0).and_then(|code| paint::raw(b"\n").map(|_| code))
+}
