@@ -7,6 +7,7 @@ use crate::store::sqlite::{SqliteStore, SqliteView};
 use crate::store::{Store as _, StoreError};
 use crate::writer::{Clock, Writer};
 use sd_notify::NotifyState;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// How long open requests may take to end once the hub was told to.
-const LAST_REQUESTS: Duration = Duration::from_millis(600);
+const LAST_REQUESTS: Duration = Duration::from_millis(400);
 
 /// Why a hub does not run.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,15 @@ pub enum ServeError {
     #[error("making the folder {path} for the store")]
     Folder {
         /// The folder.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store's file.
+    #[error("making the file {path} for the store")]
+    File {
+        /// The file.
         path: String,
         /// Why.
         #[source]
@@ -63,6 +73,7 @@ pub struct Served {
 /// When the store cannot be opened or the thread cannot be started.
 pub fn open(path: &Path, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
     make_folder(path)?;
+    make_file(path)?;
     let mut store = SqliteStore::open(path)?;
     let up_before = store.last_up()?;
     let view = Arc::new(SqliteView::open(path)?);
@@ -79,6 +90,13 @@ fn make_folder(store: &Path) -> Result<(), ServeError> {
     let Some(folder) = store.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     std::fs::create_dir_all(folder)
         .map_err(|source| ServeError::Folder { path: folder.display().to_string(), source })
+}
+
+/// An empty file for a new store: what nodes tell is not for every user of this machine. SQLite gives its log
+/// beside it the same mode.
+fn make_file(store: &Path) -> Result<(), ServeError> {
+    let made = std::fs::OpenOptions::new().append(true).create(true).mode(0o640).open(store);
+    made.map(drop).map_err(|source| ServeError::File { path: store.display().to_string(), source })
 }
 
 /// The wall clock (unix ms).

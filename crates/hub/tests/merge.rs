@@ -305,6 +305,18 @@ fn a_gap_is_seen_and_closes_when_the_report_comes_late() {
 }
 
 #[test]
+fn a_full_report_above_a_gap_repeats_nothing_in_the_story_until_the_gap_shows_it_was_news() {
+    let mut kept = Kept::new();
+    let (pending, fine) = (item("a", Status::Pending), item("a", Status::Compliant));
+    kept.take(&[full(1, vec![pending.clone()])]);
+    kept.take(&[full(3, vec![pending.clone()])]);
+    assert_eq!(kept.story("mw1", "a"), [(1, "pending".to_owned())]);
+    kept.take(&[change(2, fine.clone(), &[fine])]);
+    let told = [(1, "pending".to_owned()), (2, "compliant".to_owned()), (3, "pending".to_owned())];
+    assert_eq!(kept.story("mw1", "a"), told);
+}
+
+#[test]
 fn a_heartbeat_tells_of_reports_that_never_came_but_not_of_those_that_wait() {
     let mut kept = Kept::new();
     let a = item("a", Status::Compliant);

@@ -292,7 +292,7 @@ async fn sigterm_ends_it_within_a_second_even_while_connections_are_open() {
     let mut slow = std::net::TcpStream::connect(address).unwrap();
     std::io::Write::write_all(
         &mut slow,
-        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n[",
+        b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n[",
     )
     .unwrap();
     let began = Instant::now();
@@ -307,6 +307,19 @@ async fn sigterm_ends_it_within_a_second_even_while_connections_are_open() {
     };
     assert!(ended.success());
     assert!(began.elapsed() < Duration::from_secs(1), "it took {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_store_is_not_for_every_user_of_the_machine() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    let hub = place.hub();
+    hub.send(&[full("mw1", 1, &[])]).await;
+    for file in std::fs::read_dir(hub.store.parent().unwrap()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & 0o137, 0, "{:?} has mode {mode:o}", file.file_name());
+    }
 }
 
 #[tokio::test]

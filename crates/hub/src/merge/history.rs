@@ -4,6 +4,7 @@
 //! repeats the one before (an echo) is kept, unseen, while a report between the two can still come, and is
 //! dropped or never written once everything before it is here.
 
+use super::items::Known;
 use crate::store::{Detail, GONE, HistoryRow, Mark, NodeRow, Place, Result, SPEC_ITEM, Tx};
 use evenkeel_report::{Event, Report, SpecState, Sync};
 
@@ -11,6 +12,7 @@ use evenkeel_report::{Event, Report, SpecState, Sync};
 pub(super) fn of_report(
     tx: &mut dyn Tx,
     row: &NodeRow,
+    known: &Known,
     event: &Event<Report>,
     settled: bool,
     now: i64,
@@ -27,7 +29,6 @@ pub(super) fn of_report(
         commit: data.spec.observed_commit.clone(),
         echo: false,
     };
-    let known = tx.items(row.key)?;
     for item in &data.items {
         let standing =
             known.get(&item.id).filter(|item| item.seq < data.seq).map(crate::store::ItemRow::mark);

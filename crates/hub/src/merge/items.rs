@@ -4,14 +4,16 @@ use crate::store::{Detail, ItemRow, NodeRow, Result, Tx};
 use evenkeel_report::{Item, Report, Scope, Seq};
 use std::collections::BTreeMap;
 
+/// The items as they stood before a report.
+pub(super) type Known = BTreeMap<String, ItemRow>;
+
 /// Brings the items up to what `report` says, where nothing newer has said otherwise.
-pub(super) fn apply(tx: &mut dyn Tx, row: &NodeRow, report: &Report) -> Result<()> {
+pub(super) fn apply(tx: &mut dyn Tx, row: &NodeRow, known: &Known, report: &Report) -> Result<()> {
     let seq = report.seq;
     // A later full report listed everything there was; whatever an earlier one says is history.
     if row.doc.full.is_some_and(|full| seq < full) {
         return Ok(());
     }
-    let known = tx.items(row.key)?;
     let older = |id: &str| known.get(id).is_none_or(|item| item.seq < seq);
     for item in report.items.iter().filter(|item| older(&item.id)) {
         tx.put_item(row.key, &item.id, &ItemRow::settled(item, seq))?;
@@ -19,13 +21,13 @@ pub(super) fn apply(tx: &mut dyn Tx, row: &NodeRow, report: &Report) -> Result<(
     match report.scope {
         // A cut list is no whole list.
         Scope::Full if report.truncated => Ok(()),
-        Scope::Full => sweep(tx, row.key, &known, report),
+        Scope::Full => sweep(tx, row.key, known, report),
         Scope::Changes => bury(tx, row.key, report.gone.iter().filter(|id| older(id)), seq),
     }
 }
 
 /// What a full report does not list is not kept any more.
-fn sweep(tx: &mut dyn Tx, node: i64, known: &BTreeMap<String, ItemRow>, report: &Report) -> Result<()> {
+fn sweep(tx: &mut dyn Tx, node: i64, known: &Known, report: &Report) -> Result<()> {
     let listed: std::collections::BTreeSet<&str> = report.items.iter().map(|item| item.id.as_str()).collect();
     for (id, item) in known {
         if item.seq < report.seq && !listed.contains(id.as_str()) {

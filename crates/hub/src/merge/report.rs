@@ -1,8 +1,8 @@
 //! One report into the rows.
 
 use super::{Outcome, Told, find_or_add, hear, history, items, judge, own_digest};
-use crate::store::{NodeRow, Ranges, Result, Tx, Voice};
-use evenkeel_report::{Event, Report, Scope, Seq};
+use crate::store::{NodeDoc, Result, Tx, Voice};
+use evenkeel_report::{Event, Report, Scope};
 
 /// Stores one report, unless it is stored already.
 ///
@@ -15,9 +15,29 @@ pub fn report(tx: &mut dyn Tx, event: &Event<Report>, now: i64) -> Result<Outcom
     if seen.contains(seq.n) {
         return Ok(Outcome { duplicate: true, want_full: row.doc.wants_full() });
     }
-    receive(tx, &row, seq, &mut seen, event, now)?;
-    items::apply(tx, &row, &event.data)?;
-    let doc = &mut row.doc;
+    let known = tx.items(row.key)?;
+    let settled_before = seen.frontier();
+    let (drop, put) = seen.insert(seq.n);
+    tx.put_seen(row.key, seq.epoch, &drop, put, now)?;
+    let settled = seen.frontier();
+    history::of_report(tx, &row, &known, event, settled >= seq.n, now)?;
+    // This report closed a gap: between entries up to the frontier nothing can come any more.
+    if settled > seq.n {
+        tx.drop_echoes(row.key, seq.epoch, settled_before, settled)?;
+    }
+    items::apply(tx, &row, &known, &event.data)?;
+    retell(&mut row.doc, event, now);
+    row.doc.digest_own = own_digest(tx, row.key)?;
+    let current = row.doc.voice.seq.epoch;
+    let seen = if current == seq.epoch { seen } else { tx.seen(row.key, current)? };
+    judge(&mut row.doc, &seen);
+    tx.put_node(row.key, &row.doc)?;
+    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full() })
+}
+
+/// What the report says of the whole node.
+fn retell(doc: &mut NodeDoc, event: &Event<Report>, now: i64) {
+    let seq = event.data.seq;
     let voice = Voice { seq, beat: false, at: event.time.unix_ms(), got: now };
     let data = &event.data;
     let told = Told {
@@ -34,31 +54,4 @@ pub fn report(tx: &mut dyn Tx, event: &Event<Report>, now: i64) -> Result<Outcom
         doc.full_tried = doc.full_tried.max(Some(seq));
         doc.full = if data.truncated { doc.full } else { doc.full.max(Some(seq)) };
     }
-    doc.digest_own = own_digest(tx, row.key)?;
-    let current = row.doc.voice.seq.epoch;
-    let seen = if current == seq.epoch { seen } else { tx.seen(row.key, current)? };
-    judge(&mut row.doc, &seen);
-    tx.put_node(row.key, &row.doc)?;
-    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full() })
-}
-
-/// Notes the number, and what the report adds to the history.
-fn receive(
-    tx: &mut dyn Tx,
-    row: &NodeRow,
-    seq: Seq,
-    seen: &mut Ranges,
-    event: &Event<Report>,
-    now: i64,
-) -> Result<()> {
-    let settled_before = seen.frontier();
-    let (drop, put) = seen.insert(seq.n);
-    tx.put_seen(row.key, seq.epoch, &drop, put, now)?;
-    let settled = seen.frontier();
-    history::of_report(tx, row, event, settled >= seq.n, now)?;
-    // This report closed a gap: between entries up to the frontier nothing can come any more.
-    if settled > seq.n {
-        tx.drop_echoes(row.key, seq.epoch, settled_before, settled)?;
-    }
-    Ok(())
 }
