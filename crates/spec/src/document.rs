@@ -173,13 +173,16 @@ fn said(row: Row, item: &Entry, ledger: &mut Ledger) -> Said {
 
 /// One field of an item: the two that every item has, or one of the kind's own.
 fn field(row: Row, entry: &Entry, said: &mut Said, ledger: &mut Ledger) {
-    let own_mode = row.own_mode && !matches!(entry.node.text(), Some("enforce" | "audit"));
-    match entry.key.as_str() {
-        "mode" if !own_mode => match shape::mode(&entry.node, ledger) {
+    let word = matches!(entry.node.text(), Some("enforce" | "audit"));
+    match (entry.key.as_str(), row.bits) {
+        ("mode" | "permissions", Some(field)) if entry.key != "mode" || !word => {
+            add(&Entry { key: field.to_owned(), ..entry.clone() }, said, ledger);
+        }
+        ("mode", _) => match shape::mode(&entry.node, ledger) {
             Some(mode) => said.mode = Some((mode, entry.node.place.clone())),
             None => said.fields.poisoned = true,
         },
-        "absent" => match entry.node.data {
+        ("absent", _) => match entry.node.data {
             Data::Scalar(Value::Bool(absent)) => said.absent = Some((absent, entry.node.place.clone())),
             Data::Bad => said.fields.poisoned = true,
             _ => {
@@ -187,9 +190,6 @@ fn field(row: Row, entry: &Entry, said: &mut Said, ledger: &mut Ledger) {
                 said.fields.poisoned = true;
             }
         },
-        "permissions" if row.own_mode => {
-            add(&Entry { key: "mode".to_owned(), ..entry.clone() }, said, ledger);
-        }
         _ => add(entry, said, ledger),
     }
 }

@@ -165,7 +165,12 @@ fn values(voices: &[Voice], merged: &Merged) -> Vec<Explained> {
             values.entry(path.clone()).or_insert_with(blank).said.push(said);
         }
     }
-    values.into_values().collect()
+    let mut values: Vec<Explained> = values.into_values().collect();
+    for value in &mut values {
+        // A later layer that says fields brings an item back without saying `absent: false`.
+        value.value = value.value.take().filter(|_| value.said.iter().any(|said| said.won));
+    }
+    values
 }
 
 impl std::fmt::Display for Explanation {

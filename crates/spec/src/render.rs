@@ -94,7 +94,7 @@ impl Page {
             self.plain(format!("    mode: {}", if audit { "audit" } else { "enforce" }));
         }
         for entry in &item.fields.entries {
-            let clash = audit && row.own_mode && entry.key == "mode";
+            let clash = audit && row.bits == Some("mode") && entry.key == "mode";
             let key = if clash { "permissions" } else { &entry.key };
             self.entry(key, entry, 4);
         }

@@ -125,6 +125,9 @@ fn document(kinds: Kinds) -> Value {
     let mut document = object(about, &["version"], &Value::Object(properties));
     let mut definitions: Map<String, Value> = generator.take_definitions(true).into_iter().collect();
     definitions.values_mut().for_each(loosen);
+    // Items stand in their sections already, with what every item has.
+    let used = document.to_string() + &Value::Object(definitions.clone()).to_string();
+    definitions.retain(|name, _| used.contains(&format!("#/$defs/{name}\"")));
     if !definitions.is_empty() {
         document["$defs"] = Value::Object(definitions);
     }
@@ -169,14 +172,22 @@ fn loosen(schema: &mut Value) {
             if let Some(forms) = object.remove("oneOf") {
                 object.insert("anyOf".to_owned(), forms);
             }
-            object.values_mut().for_each(loosen);
-            if let Some(Value::Object(properties)) = object.get_mut("properties") {
-                properties.values_mut().for_each(|property| *property = no_null(property.take()));
+            for (keyword, value) in object.iter_mut() {
+                match (keyword.as_str(), value) {
+                    ("properties", Value::Object(fields)) => fields.values_mut().for_each(loosen_field),
+                    ("enum" | "const" | "examples", _) => {}
+                    (_, value) => loosen(value),
+                }
             }
         }
         Value::Array(values) => values.iter_mut().for_each(loosen),
         _ => {}
     }
+}
+
+fn loosen_field(field: &mut Value) {
+    loosen(field);
+    *field = no_null(field.take());
 }
 
 /// Every item has `mode` and `absent` besides its kind's own fields.
@@ -192,9 +203,11 @@ fn extend(row: Row, item: &mut Value) {
         }
     }
     if let Some(Value::Object(properties)) = object.get_mut("properties") {
-        let own = properties.get("mode").filter(|_| row.own_mode).cloned();
+        let own = properties.get("mode").filter(|_| row.bits.is_some()).cloned();
         let both = own.as_ref().map_or_else(mode, |own| json!({"anyOf": [mode(), own]}));
-        properties.extend(own.map(|own| ("permissions".to_owned(), own)));
+        if let Some(own) = own {
+            properties.entry("permissions").or_insert(own);
+        }
         properties.insert("mode".to_owned(), both);
         let about = "Wish it away: nothing that the layers below say of it is kept.";
         properties.insert("absent".to_owned(), json!({"type": "boolean", "description": about}));

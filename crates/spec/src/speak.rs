@@ -150,6 +150,9 @@ fn wrong_type(text: &str) -> Told {
         "a map" => "a map (`name: value` lines below it)",
         "a sequence" => "a list",
         "a boolean" => "`true` or `false`",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0 on",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
         other => other.strip_prefix("struct ").map_or(other, |_| "a map (`name: value` lines below it)"),
     };
     let (sort, value) = found.split_once(' ').unwrap_or((found, ""));

@@ -11,26 +11,32 @@ pub type Kinds = &'static [&'static dyn AnyKind];
 /// The words that every document has besides its sections.
 pub(crate) const HEAD: [&str; 3] = ["version", "include", "mode"];
 
-/// A kind, and whether it has a field of its own that is called `mode`, as the bits of a folder.
+/// A kind, and what the language needs to know of its fields.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
     pub(crate) kind: &'static dyn AnyKind,
-    pub(crate) own_mode: bool,
+    /// Where the kind has a `mode` of its own, as the bits of a folder: the field that `mode` and `permissions` both
+    /// stand for, so that they are one field when layers are merged.
+    pub(crate) bits: Option<&'static str>,
 }
 
 impl Row {
     pub(crate) fn new(kind: &'static dyn AnyKind) -> Self {
-        let has = |fields: &[String], name: &str| fields.iter().any(|field| field == name);
         let fields = fields(kind);
-        Self { kind, own_mode: has(&fields, "mode") && !has(&fields, "permissions") }
+        let has = |name: &str| fields.iter().any(|field| field == name);
+        let field = if has("permissions") { "permissions" } else { "mode" };
+        Self { kind, bits: has("mode").then_some(field) }
     }
 
     /// What may be said of an item.
     pub(crate) fn words(&self) -> Vec<String> {
         let mut words = fields(self.kind);
-        words.extend(self.own_mode.then(|| "permissions".to_owned()));
-        words.extend((!self.own_mode).then(|| "mode".to_owned()));
-        words.push("absent".to_owned());
+        let more = [self.bits.map(|_| "permissions"), Some("mode"), Some("absent")];
+        for word in more.into_iter().flatten() {
+            if !words.iter().any(|known| known == word) {
+                words.push(word.to_owned());
+            }
+        }
         words
     }
 }

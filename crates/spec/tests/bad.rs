@@ -11,8 +11,8 @@ use evenkeel_core::Severity;
 use evenkeel_spec::{Bundle, CODES, Entry, Problems, Repository};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Counts what is allocated, so that the cost of bad input can be bounded.
@@ -36,8 +36,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// The tests of this program share one allocator, and what another test holds at the same time would count too.
+/// The tests of this program share one allocator, and what another test holds at the same time would count too: each
+/// test runs alone.
 static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 fn cases() -> Vec<PathBuf> {
     let folder = root().join("tests/bad");
@@ -64,7 +69,7 @@ fn told(case: &Path) -> String {
 
 #[test]
 fn every_bad_repository_is_told_what_is_wrong_with_it() {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     let (mut wrong, cases) = (vec![], cases());
     assert!(cases.len() >= 24, "{} cases", cases.len());
     for case in cases {
@@ -82,7 +87,7 @@ fn every_bad_repository_is_told_what_is_wrong_with_it() {
 
 #[test]
 fn only_the_cases_that_say_so_are_taken() {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     for case in cases() {
         let taken = Repository::read(&load(&case), KINDS).is_ok();
         let name = case.file_name().unwrap().to_str().unwrap();
@@ -92,7 +97,7 @@ fn only_the_cases_that_say_so_are_taken() {
 
 #[test]
 fn what_is_told_cannot_move_a_cursor_and_its_codes_are_known() {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     for case in cases() {
         let problems = match Repository::read(&load(&case), KINDS) {
             Ok((_, problems)) | Err(problems) => problems,
@@ -111,7 +116,7 @@ fn what_is_told_cannot_move_a_cursor_and_its_codes_are_known() {
 
 #[test]
 fn all_errors_of_all_files_are_told_at_once() {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     let refused = Repository::read(&load(&root().join("tests/bad/several-files")), KINDS).err().unwrap();
     let files: std::collections::BTreeSet<&str> =
         refused.0.iter().map(|problem| problem.file.as_str()).collect();
@@ -129,7 +134,6 @@ fn all_errors_of_all_files_are_told_at_once() {
 
 /// What reading costs beyond the bundle: bytes at the peak, and time.
 fn cost(bundle: &Bundle) -> (Problems, usize, Duration) {
-    let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let before = NOW.load(Relaxed);
     PEAK.store(before, Relaxed);
     let start = Instant::now();
@@ -151,10 +155,11 @@ fn bounded(name: &str, bundle: &Bundle) -> Problems {
 
 #[test]
 fn no_file_can_make_reading_costly() {
+    let _alone = alone();
     let cap = Bundle::FILE_CAP;
     let filled =
         |start: &str, unit: &str| format!("{start}{}", unit.repeat((cap - start.len()) / unit.len()));
-    let keys: String = (0..20_000).map(|key| format!("  n.{key}: 0\n")).collect();
+    let keys: String = (0..20_000).map(|key| format!("  n.{key}: 0\n")).collect::<Vec<_>>().concat();
     let hostile = [
         ("brackets", filled("version: 1\nsysctl: ", "[")),
         ("braces", filled("version: 1\nsysctl: ", "{a: ")),
@@ -180,6 +185,7 @@ fn no_file_can_make_reading_costly() {
 
 #[test]
 fn a_scalar_of_64_megabytes_is_refused_by_its_size_and_not_read() {
+    let _alone = alone();
     let mut huge = bundle(&[("fleet.yaml", common::FLEET)]);
     let text = format!("version: 1\nsysctl: {{a.b: \"{}\"}}\n", "x".repeat(64 << 20));
     // A source that did not look at the size: the spec looks again.
@@ -193,7 +199,9 @@ fn a_scalar_of_64_megabytes_is_refused_by_its_size_and_not_read() {
 
 #[test]
 fn many_nodes_that_share_a_bad_tier_are_told_once() {
-    let nodes: String = (0..2000).map(|node| format!("  n{node}: {{tier: db}}\n")).collect();
+    let _alone = alone();
+    let nodes: String =
+        (0..2000).map(|node| format!("  n{node}: {{tier: db}}\n")).collect::<Vec<_>>().concat();
     let fleet = format!("version: 1\nfleet: eden\nnodes:\n{nodes}");
     let mut files =
         bundle(&[("fleet.yaml", &fleet), ("tiers/db.yaml", "version: 1\nsysctl: {a.b: {at_least: -1}}\n")]);
@@ -205,6 +213,7 @@ fn many_nodes_that_share_a_bad_tier_are_told_once() {
 
 #[test]
 fn a_long_chain_of_includes_does_not_exhaust_the_stack() {
+    let _alone = alone();
     let mut files =
         bundle(&[("fleet.yaml", common::FLEET), ("tiers/db.yaml", "version: 1\ninclude: [profiles/p0]\n")]);
     for index in 0..5000 {
