@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) source: Option<SourceUrl>,
     /// The private key for `git+ssh`.
     pub(crate) ssh_key: Option<PathBuf>,
+    /// The file with the keys of the hosts that `git+ssh` believes; none means ssh's own.
+    pub(crate) ssh_known_hosts: Option<PathBuf>,
     /// Whom to tell, without a slash at its end.
     pub(crate) hub: Option<String>,
     /// PEM file with the only certificate authorities that may vouch for the hub; none means the system's.
@@ -71,6 +73,7 @@ struct Raw {
     node: Option<serde_yaml::Spanned<String>>,
     source: Option<serde_yaml::Spanned<String>>,
     ssh_key: Option<serde_yaml::Spanned<String>>,
+    ssh_known_hosts: Option<serde_yaml::Spanned<String>>,
     hub: Option<serde_yaml::Spanned<String>>,
     hub_ca: Option<serde_yaml::Spanned<String>>,
     poll_interval: Option<serde_yaml::Spanned<String>>,
@@ -115,8 +118,9 @@ impl Config {
         let from = Layers { path, env };
         Ok(Self {
             node: from.get("node", raw.node, node_name)?.unwrap_or_else(|| hostname.to_owned()),
-            source: from.get("source", raw.source, |text| text.parse())?,
+            source: from.get("source", raw.source, str::parse)?,
             ssh_key: from.get("ssh_key", raw.ssh_key, absolute)?,
+            ssh_known_hosts: from.get("ssh_known_hosts", raw.ssh_known_hosts, absolute)?,
             hub: from.get("hub", raw.hub, hub)?.flatten(),
             hub_ca: from.get("hub_ca", raw.hub_ca, absolute)?,
             poll_interval: from.get("poll_interval", raw.poll_interval, interval)?.unwrap_or(SECONDS_30),
@@ -134,7 +138,7 @@ impl Config {
 }
 
 const SECONDS_30: Duration = Duration::from_secs(30);
-const SECONDS_60: Duration = Duration::from_secs(60);
+const SECONDS_60: Duration = Duration::from_mins(1);
 
 fn parse_raw(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     // An empty document is no mapping to YAML; to a person it is a configuration with nothing in it.
@@ -263,7 +267,7 @@ mod tests {
         let config = parse("# nothing yet\n\n", &[]).unwrap();
         assert_eq!((config.node.as_str(), config.source, config.hub), ("host1", None, None));
         assert_eq!(config.poll_interval, Duration::from_secs(30));
-        assert_eq!(config.pass_interval, Duration::from_secs(60));
+        assert_eq!(config.pass_interval, Duration::from_mins(1));
         assert_eq!(config.spool_cap, 16 * 1024 * 1024);
         assert_eq!(config.state_dir, Path::new("/var/lib/evenkeel"));
     }
@@ -277,7 +281,7 @@ mod tests {
         assert_eq!(config.node, "db1");
         assert_eq!(config.source.unwrap().to_string(), "git+https://git.example/eden.git#main");
         assert_eq!(config.hub.unwrap(), "https://hub.example:8443");
-        assert_eq!(config.pass_interval, Duration::from_secs(120));
+        assert_eq!(config.pass_interval, Duration::from_mins(2));
         assert_eq!((config.state_dir.to_str(), config.run_dir.to_str()), (Some("/a"), Some("/b")));
         assert_eq!(config.spool_cap, 1 << 20);
     }

@@ -173,7 +173,7 @@ async fn converse(mut stream: UnixStream, joints: Joints) -> io::Result<()> {
 
 impl Joints {
     async fn answer(&self, question: Question) -> Reply {
-        let gone = |_| Reply::Error("the agent is stopping".to_owned());
+        let gone = |()| Reply::Error("the agent is stopping".to_owned());
         match question {
             Question::Status => {
                 self.status().await.map_or_else(Reply::Error, |it| Reply::Status(Box::new(it)))

@@ -13,12 +13,12 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 /// Set the log up, once. `EVENKEEL_LOG` filters it (`debug`, `evenkeel_agent=trace`); `level` is the default.
 pub(crate) fn start(level: &str) {
     let filter = || EnvFilter::try_from_env("EVENKEEL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    if under_journald() {
-        if let Ok(journal) = tracing_journald::layer() {
-            let journal = journal.with_syslog_identifier("evenkeel".to_owned());
-            let _ = tracing_subscriber::registry().with(journal.with_filter(filter())).try_init();
-            return;
-        }
+    if under_journald()
+        && let Ok(journal) = tracing_journald::layer()
+    {
+        let journal = journal.with_syslog_identifier("evenkeel".to_owned());
+        let _ = tracing_subscriber::registry().with(journal.with_filter(filter())).try_init();
+        return;
     }
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_target(false).with_writer(|| Escaped);
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter())).try_init();

@@ -126,8 +126,8 @@ impl Puller {
                 self.reached(&source);
                 self.take(fetched, source, &config.node).await;
             }
-            Ok(Err(error)) => self.trouble(&source, evenkeel_core::chain(&error)),
-            Err(error) => self.trouble(&source, format!("the fetch fell over: {error}")),
+            Ok(Err(error)) => self.trouble(&source, &evenkeel_core::chain(&error)),
+            Err(error) => self.trouble(&source, &format!("the fetch fell over: {error}")),
         }
     }
 
@@ -151,8 +151,8 @@ impl Puller {
         });
     }
 
-    fn trouble(&self, source: &SourceUrl, why: String) {
-        let why = crate::log::plain(&why);
+    fn trouble(&self, source: &SourceUrl, why: &str) {
+        let why = crate::log::plain(why);
         self.pulled.send_modify(|pulled| {
             if pulled.trouble.as_ref() != Some(&why) {
                 tracing::warn!(source = %source, why, "the source gives nothing; what is in force stays so");
@@ -213,7 +213,7 @@ impl Puller {
         match tokio::task::spawn_blocking(move || memory.keep_last_good(&good)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the spec cannot be kept; a restart will need the source")
+                tracing::warn!(%error, "the spec cannot be kept; a restart will need the source");
             }
             Err(error) => tracing::warn!(%error, "the spec cannot be kept; a restart will need the source"),
         }

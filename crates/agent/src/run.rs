@@ -120,8 +120,8 @@ impl Running {
         let remembered = memory.open_items();
         let (open, open_rx) = watch::channel(remembered.clone());
 
-        let mut puller = Puller::new(configs.subscribe(), pulled, pulls_rx, memory.clone());
-        puller.recall().await;
+        let mut pulling = Puller::new(configs.subscribe(), pulled, pulls_rx, memory.clone());
+        pulling.recall().await;
         let joints = Joints {
             config: configs.subscribe(),
             pulled: pulled_rx,
@@ -150,7 +150,7 @@ impl Running {
             memory: memory.clone(),
             open: open_rx.clone(),
             enforce: tokio::spawn(enforcer(&config, lock, joints, remembered).run()),
-            pull: tokio::spawn(puller.run()),
+            pull: tokio::spawn(pulling.run()),
             report: tokio::spawn(report(reporting)),
             others: vec![
                 tokio::spawn(control::serve(listener, socket)),
@@ -254,7 +254,7 @@ async fn reload(configs: &watch::Sender<Arc<Config>>, place: &ConfigPlace, asks:
     let read = tokio::task::spawn_blocking(move || reading.read()).await;
     match read {
         Ok(Ok(config)) if config.source.is_none() => {
-            tracing::error!("the new configuration names no source; the old one stays")
+            tracing::error!("the new configuration names no source; the old one stays");
         }
         Ok(Ok(config)) => {
             let old = configs.borrow().clone();

@@ -219,11 +219,19 @@ impl FakeNode {
 
     fn remount(&mut self, target: &Path, options: &[String]) {
         let Some(entry) = self.mounts.iter_mut().rev().find(|entry| entry.target == target) else { return };
+        let bind = options.iter().any(|option| option == "bind");
         for option in options.iter().flat_map(|option| option.split(',')) {
             match option {
-                "ro" | "rw" => entry.options.retain(|held| held != "ro" && held != "rw"),
+                "ro" | "rw" => {
+                    entry.options.retain(|held| held != "ro" && held != "rw");
+                    // A bind mount has flags of its own; any other remount reaches the filesystem.
+                    if !bind {
+                        entry.super_options.retain(|held| held != "ro" && held != "rw");
+                        entry.super_options.push(option.to_owned());
+                    }
+                }
                 "relatime" | "noatime" | "strictatime" => {
-                    entry.options.retain(|held| !held.ends_with("atime"))
+                    entry.options.retain(|held| !held.ends_with("atime"));
                 }
                 _ => {}
             }

@@ -3,6 +3,7 @@
 //! A kind looks through a `Sensor` and decides with a pure `plan`. Nothing here touches the machine, and no kind knows
 //! another.
 
+pub mod mount;
 mod owned;
 pub mod sysctl;
 mod sysctl_d;
@@ -11,7 +12,7 @@ use evenkeel_core::AnyKind;
 pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
-pub const KINDS: &[&dyn AnyKind] = &[&sysctl::Sysctl];
+pub const KINDS: &[&dyn AnyKind] = &[&sysctl::Sysctl, &mount::Mount];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{goal, show_outcomes, show_plan};
-use evenkeel_core::{Mode, converge_goal, foresee};
+use evenkeel_core::{Mode, Step, converge_goal, foresee};
 use evenkeel_kinds::KINDS;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,13 +22,20 @@ fn story(kind: &str, case: &Path) -> String {
     let kind = KINDS.iter().find(|one| one.name() == kind).unwrap();
     let goal = goal(*kind, &fs::read_to_string(case.join("want.yaml")).unwrap(), Mode::Enforce);
     let mut node = common::node::read(&fs::read_to_string(case.join("node.yaml")).unwrap());
-    let plan = show_plan(&foresee(goal.as_ref(), &node).unwrap());
+    let plan = foresee(goal.as_ref(), &node).unwrap();
     let first = show_outcomes(&converge_goal(goal.as_ref(), &mut node));
+    let planned = |step: &&Step| plan.tasks.iter().any(|task| task.step == **step);
+    let uncovered = lines("one more step", node.done.iter().filter(|step| !planned(step)));
     let done = node.done.len();
     let second = show_outcomes(&converge_goal(goal.as_ref(), &mut node));
-    let more: String = node.done[done..].iter().map(|step| format!("step {step}\n")).collect();
-    let owed: String = node.owed.iter().map(|debt| format!("still owed: {debt}\n")).collect();
-    format!("# plan\n{plan}# outcome\n{first}# a second pass\n{second}{more}{owed}")
+    let more = lines("step", &node.done[done..]);
+    let owed = lines("still owed:", &node.owed);
+    let plan = show_plan(&plan);
+    format!("# plan\n{plan}# outcome\n{uncovered}{first}# a second pass\n{second}{more}{owed}")
+}
+
+fn lines<T: std::fmt::Display>(head: &str, all: impl IntoIterator<Item = T>) -> String {
+    all.into_iter().fold(String::new(), |text, one| format!("{text}{head} {one}\n"))
 }
 
 #[test]

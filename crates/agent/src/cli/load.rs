@@ -32,18 +32,17 @@ pub(super) fn config(place: &ConfigPlace) -> Result<Config, Failure> {
 
 /// The spec that is meant.
 pub(super) fn load(config: &Config, named: Option<&str>, default: Default) -> Result<Loaded, Failure> {
-    let source = match named {
-        Some(text) => source(text)?,
-        None => {
-            let kept =
-                (default == Default::LastGood).then(|| Memory::at(&config.state_dir).last_good()).flatten();
-            if let Some(good) = kept {
-                return Ok(Loaded { bundle: good.bundle, commit: good.commit });
-            }
-            let none =
-                "no spec is named, none is kept here, and the configuration has no source: say --spec SOURCE";
-            config.source.clone().ok_or_else(|| Failure::Usage(none.to_owned()))?
+    let source = if let Some(text) = named {
+        source(text)?
+    } else {
+        let kept =
+            (default == Default::LastGood).then(|| Memory::at(&config.state_dir).last_good()).flatten();
+        if let Some(good) = kept {
+            return Ok(Loaded { bundle: good.bundle, commit: good.commit });
         }
+        let none =
+            "no spec is named, none is kept here, and the configuration has no source: say --spec SOURCE";
+        config.source.clone().ok_or_else(|| Failure::Usage(none.to_owned()))?
     };
     fetch(&source, config)
 }

@@ -5,6 +5,7 @@ use super::{Ending, Failure, Format, ReportFormat, SpecArgs, WRONG, paint};
 use crate::run::ConfigPlace;
 use evenkeel_kinds::KINDS;
 use evenkeel_spec::{Bundle, Problems, Repository};
+use std::fmt::Write as _;
 use std::path::Path;
 
 fn read(bundle: &Bundle) -> Result<Repository, Failure> {
@@ -62,9 +63,9 @@ fn text(problems: &Problems, summary: Option<String>) -> String {
 }
 
 /// `evenkeel render NODE`.
-pub(super) fn render(place: &ConfigPlace, node: &str, spec: String) -> Ending {
+pub(super) fn render(place: &ConfigPlace, node: &str, spec: &str) -> Ending {
     let config = load::config(place)?;
-    let loaded = load::load(&config, Some(&spec), Default::Source)?;
+    let loaded = load::load(&config, Some(spec), Default::Source)?;
     let rendered = read(&loaded.bundle)?.render(node).map_err(|error| Failure::wrong(&error))?;
     paint::raw(rendered.as_bytes())
 }
@@ -89,10 +90,10 @@ pub(super) fn kinds(format: Format) -> Ending {
     }
     let mut text = String::new();
     for kind in KINDS {
-        text.push_str(&format!("{}  {}\n\n", paint::name(kind.name()), kind.summary()));
-        text.push_str(&format!("  {}:\n", kind.name()));
+        let _ = writeln!(text, "{}  {}\n", paint::name(kind.name()), kind.summary());
+        let _ = writeln!(text, "  {}:", kind.name());
         for line in kind.example().trim_end().lines() {
-            text.push_str(&format!("    {line}\n"));
+            let _ = writeln!(text, "    {line}");
         }
         text.push('\n');
     }

@@ -69,7 +69,7 @@ enum Command {
     },
     /// Tell where a value comes from: every layer that spoke, and who won.
     Explain {
-        /// An item, or a value in one: sysctl/net.ipv4.tcp_retries2
+        /// An item, or a value in one: `sysctl/net.ipv4.tcp_retries2`
         item: String,
         #[command(flatten)]
         spec: SpecArgs,
@@ -117,7 +117,7 @@ enum Command {
 /// Which spec, and for whom.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SpecArgs {
-    /// A folder, or git+ssh://…#branch. Left out: what the agent here keeps.
+    /// A folder, or <git+ssh://…#branch>. Left out: what the agent here keeps.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) spec: Option<String>,
     /// The node. Left out: this one.
@@ -198,7 +198,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::Status { watch, all, format } => status::status(&place, watch, all, format),
         Command::Explain { item, spec, format } => look::explain(&place, &item, &spec, format),
         Command::Validate { dir, format } => look::validate(&dir, format),
-        Command::Render { node, spec } => look::render(&place, &node, spec),
+        Command::Render { node, spec } => look::render(&place, &node, &spec),
         Command::Schema { which } => look::schema(which.as_deref()),
         Command::Kinds { format } => look::kinds(format),
         Command::Completions { shell } => {

@@ -68,7 +68,9 @@ impl Ledger {
         let kinds: BTreeSet<&str> = new.iter().map(|goal| goal.kind()).collect();
         let orphans: Vec<String> =
             self.items.keys().filter(|id| !kinds.contains(kind_of(id))).cloned().collect();
-        orphans.iter().for_each(|id| self.forget(id));
+        for id in &orphans {
+            self.forget(id);
+        }
     }
 
     /// Merge what a pass found.
@@ -80,7 +82,9 @@ impl Ledger {
             .filter(|id| kind_of(id) == found.kind && !known.contains(id.as_str()))
             .cloned()
             .collect();
-        vanished.iter().for_each(|id| self.forget(id));
+        for id in &vanished {
+            self.forget(id);
+        }
         for outcome in found.outcomes {
             let writer = writer_of(&outcome, found.writers);
             self.enter(outcome, writer, found.began);
@@ -212,9 +216,9 @@ impl Ledger {
 
     /// These vanishings were told.
     pub(crate) fn told_gone(&mut self, ids: &[String]) {
-        ids.iter().for_each(|id| {
+        for id in ids {
             self.gone.remove(id);
-        });
+        }
     }
 
     /// A full report says it all: what it does not list is gone.

@@ -33,7 +33,7 @@ const FULL_GRACE: Duration = Duration::from_secs(10);
 /// The loop turns at least this often, so that the watchdog sees it turn.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a pass may take before its items are told as not answering.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// What a pass gives: what it found, or why it fell over.
 pub(crate) type Verdict = Result<Vec<Outcome>, String>;
@@ -189,10 +189,10 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
             return;
         }
         tracing::info!(commit = %crate::log::plain(&spec.commit), remembered = spec.remembered, "a spec is in force");
-        self.adopt(spec, now);
+        self.adopt(&spec, now);
     }
 
-    fn adopt(&mut self, spec: Arc<Adopted>, now: Instant) {
+    fn adopt(&mut self, spec: &Arc<Adopted>, now: Instant) {
         self.generation += 1;
         let old = self.spec.replace(spec.clone());
         match &old {
@@ -378,7 +378,8 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
             return;
         }
         let (spec, _) = telling::cut_errors(self.spec_state(now));
-        let standing = Standing::new(self.node(), spec, &self.ledger, self.watching.degraded());
+        let standing =
+            Standing::new(self.node(), spec, &self.ledger, self.settled(), self.watching.degraded());
         let standing = Standing { last_pass: self.last_pass, reached: self.reached(), ..standing };
         self.joints.standing.send_replace(standing);
     }

@@ -15,6 +15,8 @@ pub(crate) struct Standing {
     pub(crate) counts: Counts,
     /// Over every item.
     pub(crate) digest: String,
+    /// Whether every section of the spec in force was looked at.
+    pub(crate) settled: bool,
     /// When the last pass ended.
     pub(crate) last_pass: Option<Instant>,
     /// When the source was last reached.
@@ -27,13 +29,21 @@ pub(crate) struct Standing {
 
 impl Standing {
     /// Made from the ledger.
-    pub(super) fn new(node: Node, spec: SpecState, ledger: &Ledger, degraded: Vec<String>) -> Self {
+    ///
+    /// `settled` says whether every section of the spec in force was looked at.
+    pub(super) fn new(
+        node: Node,
+        spec: SpecState,
+        ledger: &Ledger,
+        settled: bool,
+        degraded: Vec<String>,
+    ) -> Self {
         let counts: Counts = ledger.items().map(|item| item.status.settled()).collect();
         let digest = state_digest(ledger.items());
         let worst = ledger.items().filter(|item| item.status.is_open()).max_by_key(|item| item.status);
         let worst = worst.map(|item| (item.id.as_str(), item.status));
-        let sentence = sentence(&spec, counts, worst);
-        Self { node, spec, counts, digest, last_pass: None, reached: None, degraded, sentence }
+        let sentence = sentence(&spec, counts, worst, settled);
+        Self { node, spec, counts, digest, settled, last_pass: None, reached: None, degraded, sentence }
     }
 
     /// The spec's state with its age as of now.
@@ -45,13 +55,14 @@ impl Standing {
     /// Whether nothing is off and the newest spec is the one in force.
     pub(crate) fn even(&self) -> bool {
         self.counts.open() == 0
+            && self.settled
             && self.spec.observed_commit.is_some()
             && !matches!(self.spec.sync, Sync::Failed | Sync::OutOfSync)
     }
 }
 
 /// The sentence that systemd and `evenkeel status` show.
-fn sentence(spec: &SpecState, counts: Counts, worst: Option<(&str, Status)>) -> String {
+fn sentence(spec: &SpecState, counts: Counts, worst: Option<(&str, Status)>, settled: bool) -> String {
     let refused = match (spec.sync, spec.errors.first()) {
         (Sync::Failed, Some(error)) => format!("; spec refused: {error}"),
         (_, Some(error)) => format!("; {error}"),
@@ -66,6 +77,7 @@ fn sentence(spec: &SpecState, counts: Counts, worst: Option<(&str, Status)>) -> 
             let (open, total) = (counts.open(), counts.total());
             format!("not even: {open} of {total} items at {commit}, {id} is {status}{refused}")
         }
+        None if !settled => format!("looking: the first pass at {commit} is under way{refused}"),
         None => format!("even: {} items at {commit}{refused}", counts.total()),
     }
 }
@@ -85,14 +97,16 @@ mod tests {
     fn the_sentence_says_what_matters_first() {
         let spec = SpecState { observed_commit: Some("3f2c1a9900aa".into()), ..SpecState::default() };
         let even = Counts { compliant: 42, ..Counts::default() };
-        assert_eq!(sentence(&spec, even, None), "even: 42 items at 3f2c1a99");
+        assert_eq!(sentence(&spec, even, None, true), "even: 42 items at 3f2c1a99");
+        let looking = "looking: the first pass at 3f2c1a99 is under way";
+        assert_eq!(sentence(&spec, Counts::default(), None, false), looking);
         let off = Counts { compliant: 40, error: 2, ..Counts::default() };
         let failed = SpecState { sync: Sync::Failed, errors: vec!["tiers/db.yaml:14: no".into()], ..spec };
         assert_eq!(
-            sentence(&failed, off, Some(("sysctl/a.b", Status::Error))),
+            sentence(&failed, off, Some(("sysctl/a.b", Status::Error)), true),
             "not even: 2 of 42 items at 3f2c1a99, sysctl/a.b is error; spec refused: tiers/db.yaml:14: no"
         );
         let none = SpecState { errors: vec!["source: no route".into()], ..SpecState::default() };
-        assert_eq!(sentence(&none, Counts::default(), None), "no spec yet; source: no route");
+        assert_eq!(sentence(&none, Counts::default(), None, true), "no spec yet; source: no route");
     }
 }

@@ -147,13 +147,12 @@ fn wants_full(body: &[u8], node: &str) -> bool {
 fn retry_after(text: &str, now: time::OffsetDateTime) -> Option<Duration> {
     use time::format_description::well_known::Rfc2822;
     let text = text.trim();
-    let pause = match text.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
+    let pause = if let Ok(seconds) = text.parse() {
+        Duration::from_secs(seconds)
+    } else {
         // HTTP writes GMT where mail writes +0000.
-        Err(_) => {
-            let date = time::OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
-            Duration::try_from(date - now).unwrap_or_default()
-        }
+        let date = time::OffsetDateTime::parse(&text.replace("GMT", "+0000"), &Rfc2822).ok()?;
+        Duration::try_from(date - now).unwrap_or_default()
     };
     Some(pause.min(LONGEST_ASKED))
 }
@@ -188,7 +187,7 @@ mod tests {
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
         let now = time::macros::datetime!(2026-11-23 01:00:00 UTC);
-        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("120", now), Some(Duration::from_mins(2)));
         assert_eq!(retry_after("Mon, 23 Nov 2026 01:00:30 GMT", now), Some(Duration::from_secs(30)));
         assert_eq!(retry_after("Mon, 23 Nov 2026 00:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("99999999999", now), Some(Duration::from_hours(1)));

@@ -287,7 +287,7 @@ fn name(seq: Seq) -> String {
     format!("{:020}-{:020}.json", seq.epoch, seq.n)
 }
 
-fn parse_name(name: &str) -> Option<Seq> {
+pub(super) fn parse_name(name: &str) -> Option<Seq> {
     let (epoch, n) = name.strip_suffix(".json")?.split_once('-')?;
     (epoch.len() == 20 && n.len() == 20).then_some(())?;
     Some(Seq { epoch: epoch.parse().ok()?, n: n.parse().ok()? })

@@ -30,12 +30,18 @@ pub(super) struct Repository<'a> {
     url: &'a GitUrl,
     folder: PathBuf,
     ssh_key: Option<&'a Path>,
+    ssh_known_hosts: Option<&'a Path>,
 }
 
 impl<'a> Repository<'a> {
     /// The repository for `url` under the configured state folder. Nothing is touched yet.
     pub(super) fn new(url: &'a GitUrl, config: &'a Config) -> Self {
-        Self { url, folder: config.state_dir.join("git"), ssh_key: config.ssh_key.as_deref() }
+        Self {
+            url,
+            folder: config.state_dir.join("git"),
+            ssh_key: config.ssh_key.as_deref(),
+            ssh_known_hosts: config.ssh_known_hosts.as_deref(),
+        }
     }
 
     /// Fetch the branch's head, unless it is `known`: then one question is all.
@@ -91,15 +97,30 @@ impl<'a> Repository<'a> {
         let args =
             args.into_iter().chain(["--no-recurse-submodules", "--end-of-options", &self.url.url, &spec]);
         let git = self.git(&args.collect::<Vec<_>>()).folder(&self.folder);
-        let output = self.run(git, FETCH_DEADLINE, 64 * 1024, "fetch")?;
-        if output.code.is_none()
-            || output.stderr.contains("File too large")
-            || output.stderr.contains("signal 25")
-        {
-            let why = format!("fetch: it was stopped; one fetch may bring {} MiB", TOTAL_CAP >> 20);
-            return Err(FetchError::new(why));
+        let fetched =
+            self.run(git, FETCH_DEADLINE, 64 * 1024, "fetch").and_then(|output| self.well(output, "fetch"));
+        let Err(error) = fetched else { return Ok(()) };
+        if self.sweep() >= TOTAL_CAP {
+            let (url, mib) = (&self.url.url, TOTAL_CAP >> 20);
+            return Err(FetchError::new(format!(
+                "fetch ({url}): stopped, a fetch may bring {mib} MiB and not more"
+            )));
         }
-        self.well(output, "fetch").map(|_| ())
+        Err(error)
+    }
+
+    /// Remove what a fetch that was stopped has left behind; the size of the largest of it, in bytes. git itself
+    /// does not say that it was stopped by the limit, nor does it clean up then.
+    fn sweep(&self) -> u64 {
+        let pack = self.folder.join("objects/pack");
+        let names = files::list(&pack).unwrap_or_default();
+        let left = names.iter().filter(|name| name.starts_with("tmp_")).map(|name| pack.join(name));
+        let sizes = left.map(|path| {
+            let size = std::fs::metadata(&path).map_or(0, |metadata| metadata.len());
+            let _ = files::remove(&path);
+            size
+        });
+        sizes.max().unwrap_or(0)
     }
 
     /// One line that is an object's id.
@@ -126,14 +147,11 @@ impl<'a> Repository<'a> {
             if !evenkeel_spec::wants_path(&listed.path) {
                 continue;
             }
-            match listed.entry() {
-                Some(entry) => {
-                    bundle.files.insert(listed.path, entry);
-                }
-                None => {
-                    total += listed.size;
-                    blobs.push(listed);
-                }
+            if let Some(entry) = listed.entry() {
+                bundle.files.insert(listed.path, entry);
+            } else {
+                total += listed.size;
+                blobs.push(listed);
             }
             if total > TOTAL_CAP || blobs.len() + bundle.files.len() > FILES_CAP {
                 return Err(FetchError::new(super::too_much()));
@@ -149,7 +167,7 @@ impl<'a> Repository<'a> {
             return Ok(());
         }
         let doing = "read the files that were fetched";
-        let ids: String = blobs.iter().map(|blob| format!("{}\n", blob.id)).collect();
+        let ids: String = blobs.iter().flat_map(|blob| [blob.id.as_str(), "\n"]).collect();
         let cap = usize::try_from(total).unwrap_or(usize::MAX) + blobs.len() * 96;
         let git = self.git(&["cat-file", "--batch", "--buffer"]).folder(&self.folder).input(ids);
         let output = self.run(git, ASK_DEADLINE, cap, doing).and_then(|output| self.well(output, doing))?;
@@ -170,7 +188,7 @@ impl<'a> Repository<'a> {
     /// Pack many packs into one, now and then. What is not the newest commit goes. Trouble here is no trouble.
     fn tidy(&self) {
         let packs = files::list(&self.folder.join("objects/pack")).unwrap_or_default();
-        if packs.iter().filter(|name| name.ends_with(".pack")).count() > PACKS {
+        if packs.iter().filter(|name| name.strip_suffix(".pack").is_some()).count() > PACKS {
             let git = self.git(&["gc", "--quiet", "--prune=now"]).folder(&self.folder);
             let _ = self.run(git, FETCH_DEADLINE, 64 * 1024, "tidy up");
         }
@@ -235,9 +253,11 @@ impl<'a> Repository<'a> {
                        -o ForwardAgent=no -o ClearAllForwardings=yes -o PermitLocalCommand=no"
                 .to_owned();
         if let Some(key) = self.ssh_key {
-            // git hands this to a shell: a quote in the path is closed, escaped and opened again.
-            let quoted = key.display().to_string().replace('\'', "'\\''");
-            ssh = format!("{ssh} -o IdentitiesOnly=yes -i '{quoted}'");
+            ssh = format!("{ssh} -o IdentitiesOnly=yes -i {}", quoted(key));
+        }
+        if let Some(hosts) = self.ssh_known_hosts {
+            let option = format!("UserKnownHostsFile={}", hosts.display());
+            ssh = format!("{ssh} -o GlobalKnownHostsFile=/dev/null -o {}", quoted(Path::new(&option)));
         }
         ssh
     }
@@ -264,6 +284,11 @@ impl<'a> Repository<'a> {
         let said = if said.is_empty() { format!("git ended with {:?}", output.code) } else { said };
         Err(FetchError::new(format!("{doing} ({}): {said}", self.url.url)))
     }
+}
+
+/// A word for the shell that git hands the ssh command to.
+fn quoted(word: &Path) -> String {
+    format!("'{}'", word.display().to_string().replace('\'', "'\\''"))
 }
 
 /// A line of `git ls-tree -r -z -l`.

@@ -174,7 +174,7 @@ fn branch_name(name: &str) -> bool {
         && !name.ends_with(['/', '.'])
         && !name.contains("..")
         && !name.contains("//")
-        && !name.ends_with(".lock")
+        && name.strip_suffix(".lock").is_none()
 }
 
 impl fmt::Display for SourceUrl {

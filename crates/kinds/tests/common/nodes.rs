@@ -1,8 +1,10 @@
 //! Random starting nodes: some of what the kinds look at is there, some is off, some was left by a pass before.
 
+use super::node::mount;
+use evenkeel_core::Inside;
 use evenkeel_core::fake::FakeNode;
 use proptest::prelude::*;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A part of a node: each is added or not.
 type Part = fn(&mut FakeNode);
@@ -30,7 +32,20 @@ pub fn bare() -> FakeNode {
     ] {
         sysctl(&mut node, key, value);
     }
+    node.mounts.push(mount("1 0 8:1 / / rw,relatime - ext4 /dev/sda1 rw"));
+    file(&mut node, "/srv/images.ext4", "an image");
+    let inside = Inside { uid: 33, owner: Some("web2py".into()), mode: 0o750, sentinel: None };
+    node.insides.insert("/srv/eden/uploads".into(), inside);
     node
+}
+
+const CACHE_UNIT: &str = "/etc/systemd/system/srv-eden-cache.mount";
+
+fn unit(at: &str, what: &str) -> String {
+    let marker = evenkeel_kinds::MARKER;
+    format!(
+        "{marker}\n[Mount]\nWhat={what}\nWhere={at}\nType=tmpfs\nOptions=nofail\n[Install]\nWantedBy=local-fs.target\n"
+    )
 }
 
 const PARTS: &[Part] = &[
@@ -62,6 +77,46 @@ const PARTS: &[Part] = &[
         let text =
             format!("{}\n# mine\nnet.core.somaxconn = 2048\nvm.swappiness=4\n", evenkeel_kinds::MARKER);
         file(node, "/etc/sysctl.d/99-evenkeel.conf", &text);
+    },
+    // Mounts.
+    |node| {
+        node.missing.insert("/srv/eden/uploads".into());
+        node.missing.insert("/srv/eden/cache".into());
+    },
+    |node| {
+        node.missing.insert("/srv/data".into());
+    },
+    |node| {
+        node.links.insert("/srv/eden".into(), "/home/prod/eden".into());
+    },
+    |node| node.mounts.push(mount("21 1 0:50 / /srv/eden/cache rw,relatime - tmpfs tmpfs rw,size=1024k")),
+    |node| {
+        node.mounts.push(mount("22 1 0:51 / /srv/eden/uploads rw - nfs4 10.9.9.9:/other rw,hard,vers=4.2"))
+    },
+    |node| {
+        node.mounts
+            .push(mount("23 1 0:52 / /srv/eden/uploads ro - nfs4 10.20.3.5:/eden/uploads/ ro,vers=4.2"))
+    },
+    |node| node.mounts.push(mount("24 1 8:1 /srv/data/static /srv/eden/static rw - ext4 /dev/sda1 rw")),
+    |node| node.mounts.push(mount("25 1 8:1 /srv/other /srv/eden/static rw - ext4 /dev/sda1 rw")),
+    |node| {
+        node.mounts.push(mount("26 1 7:0 / /srv/eden/images rw,relatime - ext4 /dev/loop0 rw"));
+        node.backings.insert("/dev/loop0".into(), "/srv/images.ext4".into());
+    },
+    |node| {
+        let inside = Inside { uid: 0, owner: Some("root".into()), mode: 0o755, sentinel: Some(true) };
+        node.insides.insert("/srv/eden/uploads".into(), inside.clone());
+        node.insides.insert("/srv/eden/images".into(), Inside { mode: 0o700, ..inside });
+    },
+    |node| node.insides.get_mut(Path::new("/srv/eden/uploads")).unwrap().sentinel = Some(false),
+    |node| file(node, CACHE_UNIT, &unit("/srv/eden/cache", "tmpfs")),
+    |node| file(node, CACHE_UNIT, "[Mount]\nWhat=tmpfs\nWhere=/srv/eden/cache\nType=tmpfs\n"),
+    |node| file(node, "/etc/systemd/system/local-fs.target.wants/srv-eden-cache.mount", ""),
+    |node| file(node, "/etc/systemd/system/srv-old.mount", &unit("/srv/old", "tmpfs")),
+    |node| file(node, "/etc/systemd/system/local-fs.target.wants/srv-old.mount", ""),
+    |node| node.mounts.push(mount("27 1 0:60 / /srv/old rw - tmpfs tmpfs rw")),
+    |node| {
+        node.owed.insert("systemd daemon-reload".into());
     },
 ];
 
