@@ -216,3 +216,159 @@ fn unseen(goal: &dyn Goal, fault: &Fault) -> Vec<Outcome> {
     };
     goal.items().iter().map(one).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::fake::FakeNode;
+    use crate::{AnyKind, Kind, Layer, Origin, RawItem, Section, Step, SysctlKey};
+    use std::path::{Path, PathBuf};
+
+    /// A kind of one file and one sysctl per item, with a folder's owner that shows only once the file is there.
+    struct Toy;
+
+    fn path(name: &str) -> PathBuf {
+        Path::new("/toy").join(name)
+    }
+
+    fn key() -> SysctlKey {
+        "toy.key".parse().unwrap()
+    }
+
+    fn off(attr: &str, layer: Layer) -> Drift {
+        Drift { attr: attr.into(), layer, observed: None, desired: "so".into() }
+    }
+
+    impl Kind for Toy {
+        const NAME: &'static str = "toy";
+        const SUMMARY: &'static str = "for tests";
+        const EXAMPLE: &'static str = "a: {}";
+        type Want = BTreeMap<String, bool>;
+        type Have = FakeNode;
+
+        fn observe(section: &Section<Self::Want>, node: &dyn Sensor) -> Result<FakeNode, Fault> {
+            let mut have = FakeNode::default();
+            for name in section.items.keys() {
+                let file = node.read(&path(name))?;
+                have.files.extend(file.map(|text| (path(name), text)));
+                have.insides.insert(path(name), node.inside(&path(name), None)?);
+            }
+            if have.files.values().any(|text| text == "broken") {
+                return Err(Fault::new("look at the toy"));
+            }
+            Ok(have)
+        }
+
+        fn plan(section: &Section<Self::Want>, have: &FakeNode) -> Plan {
+            let mut plan = Plan::default();
+            for (name, want, item) in section.kept() {
+                let mut told = ItemPlan::default();
+                let file = have.files.get(&path(name));
+                if file.is_none() {
+                    told.drift.push(off("file", Layer::File(path(name))));
+                    let step = Step::WriteFile { path: path(name), text: "so".into(), mode: 0o644 };
+                    plan.tasks.push(Task::new(name, step));
+                    if want.contains_key("kernel") {
+                        told.drift.push(off("value", Layer::Kernel));
+                        plan.tasks.push(Task::new(name, Step::SetSysctl { key: key(), value: "so".into() }));
+                    }
+                } else if want.contains_key("owner")
+                    && have.insides[&path(name)].owner.as_deref() == Some("root")
+                {
+                    told.drift.push(off("owner", Layer::Mount));
+                    let step = Step::Own { path: path(name), owner: Some("toy".into()), mode: None };
+                    plan.tasks.push(Task::new(name, step));
+                } else if want.contains_key("restless") {
+                    told.drift.push(off("restless", Layer::Daemon));
+                    plan.tasks.push(Task::new(name, Step::Settle { debt: "nothing".into() }));
+                }
+                if want.contains_key("note") {
+                    let (verdict, reason) = (Verdict::Note, "by the way".to_owned());
+                    told.findings.push(Finding { verdict, reason, drift: None });
+                }
+                let _ = item;
+                plan.items.insert(name.to_owned(), told);
+            }
+            plan
+        }
+    }
+
+    fn goal(mode: Mode, items: &[(&str, &[&str])]) -> Box<dyn Goal> {
+        let raw = items.iter().map(|(name, words)| {
+            let fields = words.iter().map(|word| ((*word).to_owned(), true.into())).collect();
+            let origin = Origin { file: "t.yaml".into(), line: 3 };
+            let raw = RawItem { fields: serde_json::Value::Object(fields), absent: false, mode, origin };
+            ((*name).to_owned(), raw)
+        });
+        Toy.goal(mode, raw.collect()).unwrap()
+    }
+
+    fn told(outcomes: &[Outcome]) -> Vec<(&str, Status, Option<Phase>, Option<&str>)> {
+        outcomes.iter().map(|one| (one.id.as_str(), one.status, one.phase, one.reason.as_deref())).collect()
+    }
+
+    #[test]
+    fn a_repair_is_told_only_after_a_second_look_and_notes_speak_beside_it() {
+        let mut node = FakeNode::default();
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["note"])]).as_ref(), &mut node);
+        assert_eq!(told(&outcomes), [("toy/a", Status::Repaired, None, Some("by the way"))]);
+        assert_eq!(outcomes[0].declared_at.as_deref(), Some("t.yaml:3"));
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["note"])]).as_ref(), &mut node);
+        assert_eq!(told(&outcomes), [("toy/a", Status::Compliant, None, Some("by the way"))]);
+    }
+
+    #[test]
+    fn what_a_repair_uncovers_is_put_right_in_the_same_pass() {
+        let mut node = FakeNode::default();
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["owner"])]).as_ref(), &mut node);
+        assert_eq!(told(&outcomes), [("toy/a", Status::Repaired, None, None)]);
+        let attrs: Vec<&str> = outcomes[0].drift.iter().map(|drift| drift.attr.as_str()).collect();
+        assert_eq!((attrs, node.done.len()), (vec!["file", "owner"], 2));
+    }
+
+    #[test]
+    fn the_same_step_is_not_tried_twice_in_a_pass() {
+        let mut node = FakeNode::default();
+        node.files.insert(path("a"), "so".into());
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["restless"])]).as_ref(), &mut node);
+        let why = Some("still off after the repair: restless");
+        assert_eq!(told(&outcomes), [("toy/a", Status::Error, Some(Phase::Verify), why)]);
+        assert_eq!(node.done.len(), 1);
+    }
+
+    #[test]
+    fn a_layer_of_its_own_is_put_right_though_another_failed() {
+        let mut node = FakeNode::default();
+        node.sysctls.insert(key(), "else".into());
+        node.faults.insert("write /toy/a".into(), "Read-only file system".into());
+        let outcomes =
+            converge_goal(goal(Mode::Enforce, &[("a", &["kernel"]), ("b", &[])]).as_ref(), &mut node);
+        let why = Some("write /toy/a: Read-only file system");
+        assert_eq!(
+            told(&outcomes),
+            [("toy/a", Status::Error, Some(Phase::Apply), why), ("toy/b", Status::Repaired, None, None)]
+        );
+        assert_eq!(node.sysctls[&key()], "so");
+    }
+
+    #[test]
+    fn audit_mode_tells_and_does_nothing_though_the_kind_plans_a_step() {
+        let mut node = FakeNode::default();
+        let outcomes = converge_goal(goal(Mode::Audit, &[("a", &[])]).as_ref(), &mut node);
+        assert_eq!(outcomes[0].status, Status::NonCompliant);
+        assert_eq!((outcomes[0].drift.len(), node.done.len()), (1, 0));
+        assert!(foresee(goal(Mode::Audit, &[("a", &[])]).as_ref(), &node).unwrap().tasks.is_empty());
+    }
+
+    #[test]
+    fn a_look_that_fails_before_or_after_is_told_as_such() {
+        let mut node = FakeNode::default();
+        node.files.insert(path("b"), "broken".into());
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("b", &[])]).as_ref(), &mut node);
+        assert_eq!(
+            told(&outcomes),
+            [("toy/b", Status::Error, Some(Phase::Observe), Some("look at the toy"))]
+        );
+    }
+}

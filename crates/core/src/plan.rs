@@ -170,10 +170,11 @@ pub enum Step {
 
 impl Step {
     /// Whether it is worth doing though every step before it has failed. A kernel parameter is a layer of its own:
-    /// it is set even where the file that would set it at the next boot could not be written.
+    /// it is set even where the file that would set it at the next boot could not be written. So is what a role has of
+    /// its own: that one role is missing is no trouble of the next.
     #[must_use]
     pub fn stands_alone(&self) -> bool {
-        matches!(self, Self::SetSysctl { .. })
+        matches!(self, Self::SetSysctl { .. } | Self::AlterPostgres { .. })
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod mount;
 mod owned;
+pub mod postgresql;
 pub mod sysctl;
 mod sysctl_d;
 
@@ -12,7 +13,7 @@ use evenkeel_core::AnyKind;
 pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
-pub const KINDS: &[&dyn AnyKind] = &[&sysctl::Sysctl, &mount::Mount];
+pub const KINDS: &[&dyn AnyKind] = &[&sysctl::Sysctl, &mount::Mount, &postgresql::Postgresql];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

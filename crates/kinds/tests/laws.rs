@@ -167,7 +167,7 @@ fn one_kinds_trouble_does_not_stop_the_next() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn an_enforced_item_has_drift_exactly_where_a_step_serves_it(node in nodes::any_node(), said in said()) {

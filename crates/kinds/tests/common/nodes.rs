@@ -1,8 +1,8 @@
 //! Random starting nodes: some of what the kinds look at is there, some is off, some was left by a pass before.
 
 use super::node::mount;
-use evenkeel_core::Inside;
 use evenkeel_core::fake::FakeNode;
+use evenkeel_core::{Inside, PgFacts, PgOverride, PgSetting};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
@@ -36,8 +36,61 @@ pub fn bare() -> FakeNode {
     file(&mut node, "/srv/images.ext4", "an image");
     let inside = Inside { uid: 33, owner: Some("web2py".into()), mode: 0o750, sentinel: None };
     node.insides.insert("/srv/eden/uploads".into(), inside);
+    cluster(&mut node, "13/main", "/etc/postgresql/13/main", "/var/lib/postgresql/13/main");
+    cluster(&mut node, "reporting", "/srv/pg/reporting", "/srv/pg/reporting");
+    node.pg_boot =
+        CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
 }
+
+/// Name, type, unit, context, and what it is where nobody says anything.
+const CATALOGUE: &[(&str, &str, &str, &str, &str)] = &[
+    ("tcp_keepalives_idle", "integer", "s", "user", "0"),
+    ("tcp_user_timeout", "integer", "ms", "user", "0"),
+    ("work_mem", "integer", "kB", "user", "4096"),
+    ("autovacuum", "bool", "", "sighup", "on"),
+    ("shared_buffers", "integer", "8kB", "postmaster", "16384"),
+    ("checkpoint_timeout", "integer", "s", "sighup", "300"),
+    ("log_line_prefix", "string", "", "sighup", "%m "),
+];
+
+/// A cluster with a running server, as Debian makes it.
+fn cluster(node: &mut FakeNode, name: &str, conf: &str, data: &str) {
+    file(
+        node,
+        &format!("{conf}/postgresql.conf"),
+        &format!("data_directory = '{data}'\ninclude_dir = 'conf.d'\n"),
+    );
+    file(node, &format!("{data}/PG_VERSION"), "13\n");
+    let pid = format!("77\n{data}\n1700000000\n5432\n/var/run/postgresql\n\n  5432001  0\nready\n");
+    file(node, &format!("{data}/postmaster.pid"), &pid);
+    let settings = CATALOGUE.iter().map(|(name, vartype, unit, context, value)| {
+        let setting = PgSetting {
+            reset_val: (*value).to_owned(),
+            vartype: (*vartype).to_owned(),
+            unit: (!unit.is_empty()).then(|| (*unit).to_owned()),
+            context: (*context).to_owned(),
+            source: "default".to_owned(),
+            ..PgSetting::default()
+        };
+        ((*name).to_owned(), setting)
+    });
+    let facts = PgFacts { version: 130_014, settings: settings.collect(), ..PgFacts::default() };
+    node.servers.insert(name.to_owned(), facts);
+}
+
+fn override_of(node: &mut FakeNode, role: Option<&str>, database: Option<&str>, setting: &str, value: &str) {
+    let one = PgOverride {
+        role: role.map(str::to_owned),
+        database: database.map(str::to_owned),
+        setting: setting.to_owned(),
+        value: value.to_owned(),
+    };
+    node.servers.entry("13/main".to_owned()).or_default().overrides.push(one);
+}
+
+const MAIN: &str = "/etc/postgresql/13/main/postgresql.conf";
+const PG_DROP_IN: &str = "/etc/postgresql/13/main/conf.d/99-evenkeel.conf";
 
 const CACHE_UNIT: &str = "/etc/systemd/system/srv-eden-cache.mount";
 
@@ -91,11 +144,11 @@ const PARTS: &[Part] = &[
     },
     |node| node.mounts.push(mount("21 1 0:50 / /srv/eden/cache rw,relatime - tmpfs tmpfs rw,size=1024k")),
     |node| {
-        node.mounts.push(mount("22 1 0:51 / /srv/eden/uploads rw - nfs4 10.9.9.9:/other rw,hard,vers=4.2"))
+        node.mounts.push(mount("22 1 0:51 / /srv/eden/uploads rw - nfs4 10.9.9.9:/other rw,hard,vers=4.2"));
     },
     |node| {
         node.mounts
-            .push(mount("23 1 0:52 / /srv/eden/uploads ro - nfs4 10.20.3.5:/eden/uploads/ ro,vers=4.2"))
+            .push(mount("23 1 0:52 / /srv/eden/uploads ro - nfs4 10.20.3.5:/eden/uploads/ ro,vers=4.2"));
     },
     |node| node.mounts.push(mount("24 1 8:1 /srv/data/static /srv/eden/static rw - ext4 /dev/sda1 rw")),
     |node| node.mounts.push(mount("25 1 8:1 /srv/other /srv/eden/static rw - ext4 /dev/sda1 rw")),
@@ -117,6 +170,56 @@ const PARTS: &[Part] = &[
     |node| node.mounts.push(mount("27 1 0:60 / /srv/old rw - tmpfs tmpfs rw")),
     |node| {
         node.owed.insert("systemd daemon-reload".into());
+    },
+    // PostgreSQL.
+    |node| {
+        node.files.remove(Path::new("/var/lib/postgresql/13/main/postmaster.pid"));
+        node.servers.remove("13/main");
+    },
+    |node| {
+        node.servers.remove("reporting");
+    },
+    |node| file(node, MAIN, "max_connections = 100\nmax_connections = 20\nwork_mem = 2MB\n"),
+    |node| file(node, MAIN, "include_dir = 'conf.d'\nlisten_addresses = 127.0.0.1\n"),
+    |node| file(node, MAIN, "work_mem = 2MB\ninclude_dir 'conf.d'\ntcp_user_timeout = 5s\n"),
+    |node| {
+        node.files.remove(Path::new(MAIN));
+    },
+    |node| file(node, "/etc/postgresql/13/main/conf.d/99-zz.conf", "autovacuum = off\n"),
+    |node| file(node, "/var/lib/postgresql/13/main/postgresql.auto.conf", "tcp_keepalives_idle = '7200'\n"),
+    |node| file(node, PG_DROP_IN, "work_mem = 1MB\n"),
+    |node| {
+        let text = format!("{}\nwork_mem = '1MB'\njit = 'off'\n", evenkeel_kinds::MARKER);
+        file(node, PG_DROP_IN, &text);
+    },
+    |node| override_of(node, Some("sahana"), None, "tcp_keepalives_idle", "7200"),
+    |node| override_of(node, Some("sahana"), Some("eden"), "tcp_keepalives_idle", "100"),
+    |node| override_of(node, Some("sahana"), None, "work_mem", "16MB"),
+    |node| override_of(node, None, Some("eden"), "work_mem", "1MB"),
+    |node| node.servers.entry("13/main".into()).or_default().in_recovery = true,
+    |node| {
+        if let Some(work_mem) =
+            node.servers.get_mut("13/main").and_then(|one| one.settings.get_mut("work_mem"))
+        {
+            work_mem.source = "command line".into();
+        }
+    },
+    |node| {
+        if let Some(facts) = node.servers.get_mut("reporting") {
+            facts.settings.remove("log_line_prefix");
+        }
+    },
+    |node| {
+        node.owed.insert("postgresql/13/main reload".into());
+    },
+    |node| {
+        node.owed.insert("postgresql/11/old reload".into());
+        file(node, "/etc/postgresql/11/old/postgresql.conf", "include_dir = 'conf.d'\n");
+    },
+    |node| {
+        cluster(node, "11/old", "/etc/postgresql/11/old", "/var/lib/postgresql/11/old");
+        let text = format!("{}\nwork_mem = '1MB'\n", evenkeel_kinds::MARKER);
+        file(node, "/etc/postgresql/11/old/conf.d/99-evenkeel.conf", &text);
     },
 ];
 

@@ -1,0 +1,162 @@
+//! PostgreSQL: what its files say, what the running server holds, and what roles put over it.
+//!
+//! evenkeel owns one drop-in in the cluster's conf.d and edits no other file. Between a right file and a right server lies
+//! a reload; it is noted as owed before the file is touched. Whether it took effect is asked of the server itself, with
+//! `pg_settings.reset_val` and never with `setting`. Nothing is ever restarted.
+
+mod cluster;
+mod conf;
+mod desk;
+mod judge;
+mod parameters;
+mod value;
+mod want;
+
+use crate::owned::is_owned;
+use cluster::Cluster;
+use evenkeel_core::{
+    Complaint, Fault, Interest, Item, Kind, PgFacts, PgQuestion, Plan, Section, Sensor, Wish, chain,
+};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use want::{Value, Want};
+
+/// PostgreSQL clusters.
+pub struct Postgresql;
+
+/// What was seen of every cluster that the section names, and of those that still have our drop-in.
+pub struct Have {
+    seen: BTreeMap<String, Seen>,
+}
+
+/// What was seen of one cluster.
+enum Seen {
+    /// There is none of this name.
+    None,
+    /// It could not be looked at.
+    Trouble(String),
+    /// It is there.
+    There(Box<There>),
+}
+
+struct There {
+    cluster: Cluster,
+    drop_in: DropIn,
+    /// What the server answered, or why it did not.
+    facts: Result<PgFacts, String>,
+    /// A reload is owed from a pass before.
+    owed: bool,
+}
+
+enum DropIn {
+    None,
+    Ours(String),
+    Barred(String),
+}
+
+impl Kind for Postgresql {
+    const NAME: &'static str = "postgresql";
+    const SUMMARY: &'static str =
+        "PostgreSQL parameters: files, the running server, and what roles put over them";
+    const EXAMPLE: &'static str = "\
+13/main:
+  settings:
+    tcp_keepalives_idle: 60s
+    tcp_user_timeout: 60s
+    work_mem: 8MB
+    autovacuum: true
+    shared_buffers: 256MB
+  roles:
+    sahana: {tcp_keepalives_idle: inherit, work_mem: 16MB}
+reporting:
+  data_directory: /srv/pg/reporting
+  settings: {checkpoint_timeout: 10m, log_line_prefix: '%m [%p] '}
+";
+    type Want = Want;
+    type Have = Have;
+
+    fn check(name: &str, want: &Want) -> Vec<Complaint> {
+        want::check(name, want)
+    }
+
+    fn interests(section: &Section<Want>) -> Vec<Interest> {
+        let files = section.kept().filter_map(|(name, want, _)| {
+            let folder = cluster::folder(name, want.data_directory.as_deref())?;
+            let data =
+                want.data_directory.clone().unwrap_or_else(|| Path::new("/var/lib/postgresql").join(name));
+            Some([
+                folder.join("conf.d").join(cluster::NAME),
+                folder.join("postgresql.conf"),
+                data.join("postgresql.auto.conf"),
+            ])
+        });
+        files.flatten().map(Interest::File).collect()
+    }
+
+    fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
+        let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
+        for (name, item) in &section.items {
+            let want = match &item.wish {
+                Wish::Keep(want) | Wish::Absent(Some(want)) => Some(want),
+                Wish::Absent(None) => None,
+            };
+            seen.insert(name.clone(), look(name, want, asked(item), node));
+        }
+        for name in cluster::all(node)? {
+            if !section.items.contains_key(&name) {
+                let there = look(&name, None, vec![], node);
+                seen.extend(left(&there).then_some((name, there)));
+            }
+        }
+        Ok(Have { seen })
+    }
+
+    fn plan(section: &Section<Want>, have: &Have) -> Plan {
+        desk::plan(section, have)
+    }
+}
+
+/// Whether a cluster that nobody names still has something of ours.
+fn left(seen: &Seen) -> bool {
+    match seen {
+        Seen::There(there) => there.owed || matches!(there.drop_in, DropIn::Ours(_)),
+        Seen::None | Seen::Trouble(_) => false,
+    }
+}
+
+fn debt(name: &str) -> String {
+    format!("postgresql/{name} reload")
+}
+
+/// The parameters to ask the server for.
+fn asked(item: &Item<Want>) -> Vec<String> {
+    let Some(want) = item.kept() else { return vec![] };
+    let mut names: Vec<String> = want.settings.keys().cloned().collect();
+    names.extend(want.roles.values().flat_map(|said| said.keys().cloned()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn look(name: &str, want: Option<&Want>, settings: Vec<String>, node: &dyn Sensor) -> Seen {
+    let cluster = match cluster::find(name, want, node) {
+        Ok(Some(cluster)) => cluster,
+        Ok(None) => return Seen::None,
+        Err(fault) => return Seen::Trouble(chain(&fault)),
+    };
+    let drop_in = match node.read(&cluster.drop_in) {
+        Ok(None) => DropIn::None,
+        Ok(Some(text)) if is_owned(&text) => DropIn::Ours(text),
+        Ok(Some(_)) => DropIn::Barred(format!(
+            "{} was not written by evenkeel and is left alone: move it away, so that evenkeel can have the file it owns",
+            cluster.drop_in.display()
+        )),
+        Err(fault) => DropIn::Barred(chain(&fault)),
+    };
+    let facts = cluster
+        .server
+        .clone()
+        .and_then(|server| node.postgres(&server, &PgQuestion { settings }).map_err(|fault| chain(&fault)));
+    Seen::There(Box::new(There { owed: node.owes(&debt(name)), cluster, drop_in, facts }))
+}
