@@ -106,7 +106,8 @@ fn a_fleet_that_is_only_looked_at_does_not_pass_for_repaired() {
     assert!(text.contains("\nmode: enforce\n"), "{text}");
     fs::write(&fleet, text.replace("\nmode: enforce\n", "\nmode: audit\n")).unwrap();
     let mut command = demo(temporary.path());
-    let output = command.args(["--once", "--only", "sysctl-live", "--spec"]).arg(spec.path()).output().unwrap();
+    let output =
+        command.args(["--once", "--only", "sysctl-live", "--spec"]).arg(spec.path()).output().unwrap();
     let told = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{told}");
     assert!(told.contains("FAILED") && told.contains("60 expected, 7200 seen"), "{told}");
