@@ -231,3 +231,16 @@ fn a_section_can_be_read_on_its_own() {
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert!(refused[1].starts_with("sysctl:2: "), "{refused:?}");
 }
+
+#[test]
+fn what_only_one_nodes_own_file_makes_wrong_is_found_and_told_at_its_line() {
+    let fleet = "version: 1\nfleet: eden\nnodes:\n  db1: {tier: db}\n  \"db*\": {tier: db}\n";
+    let refused = read(&[
+        ("fleet.yaml", fleet),
+        ("tiers/db.yaml", "version: 1\nsysctl:\n  a.b: {at_least: 1}\n"),
+        ("nodes/db7.yaml", "version: 1\nsysctl:\n  a.b: {at_least: -1}\n"),
+    ]);
+    let told = lines(&refused.err().unwrap());
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].starts_with("nodes/db7.yaml:3: "), "{told:?}");
+}
