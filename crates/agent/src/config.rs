@@ -148,7 +148,9 @@ fn parse_raw(path: &Path, text: &str) -> Result<Raw, ConfigError> {
     serde_yaml::from_str(text).map_err(|error| {
         let line = error.location().map_or(1, |location| location.line());
         let message = error.without_snippet().to_string();
-        let message = message.lines().next().unwrap_or_default().to_owned();
+        let message = message.lines().next().unwrap_or_default();
+        // The place is told in front; the parser tells it behind as well.
+        let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message).to_owned();
         ConfigError::Bad { path: path.to_owned(), line, message }
     })
 }
@@ -311,7 +313,7 @@ mod tests {
             let told = complaint(text);
             assert!(told.starts_with(&format!("/etc/evenkeel/agent.yaml:{line}: ")), "{text}: {told}");
             assert!(told.contains(word) && !told.contains("secret"), "{text}: {told}");
-            assert!(!told.contains('\n'), "{told}");
+            assert!(!told.contains('\n') && !told.contains(" at line "), "{told}");
         }
     }
 

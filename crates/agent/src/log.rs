@@ -17,6 +17,7 @@ pub(crate) fn start(level: &str) {
         && let Ok(journal) = tracing_journald::layer()
     {
         let journal = journal.with_syslog_identifier("evenkeel".to_owned());
+        let journal = journal.with_field_prefix(Some("EVENKEEL".to_owned()));
         let _ = tracing_subscriber::registry().with(journal.with_filter(filter())).try_init();
         return;
     }

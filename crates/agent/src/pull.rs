@@ -29,7 +29,7 @@ pub(crate) fn read(fetched: &evenkeel_spec::Bundle, node: &str) -> Result<evenke
     let (repository, warnings) =
         Repository::read(fetched, evenkeel_kinds::KINDS).map_err(|problems| lines(&problems))?;
     for warning in lines(&warnings) {
-        tracing::warn!(warning, "in the spec");
+        tracing::warn!("in the spec: {warning}");
     }
     let machine = evenkeel_host::identity::machine_id();
     repository.node(node, machine.as_deref()).map_err(|error| match &error {
@@ -84,7 +84,7 @@ impl Puller {
             }
             Err(refusal) => {
                 let why = refusal.first().cloned().unwrap_or_default();
-                tracing::warn!(why, "the last good spec is none for this node and version any more");
+                tracing::warn!("the last good spec is none for this node and version any more: {why}");
             }
         }
     }
@@ -141,7 +141,7 @@ impl Puller {
             self.seen.as_ref().filter(|(_, from, _)| from == source).map(|(commit, _, _)| commit.clone());
         self.pulled.send_modify(|pulled| {
             if pulled.trouble.take().is_some() {
-                tracing::info!(source = %source, "the source is reached again");
+                tracing::info!(source = %source, "the source {source} is reached again");
             }
             pulled.reached = Some(Instant::now());
             (pulled.place, pulled.branch) = (source.place(), source.branch().to_owned());
@@ -155,7 +155,7 @@ impl Puller {
         let why = crate::log::plain(why);
         self.pulled.send_modify(|pulled| {
             if pulled.trouble.as_ref() != Some(&why) {
-                tracing::warn!(source = %source, why, "the source gives nothing; what is in force stays so");
+                tracing::warn!(source = %source, "the source gives nothing, what is in force stays so: {why}");
             }
             (pulled.place, pulled.branch) = (source.place(), source.branch().to_owned());
             pulled.trouble = Some(why);
@@ -196,12 +196,8 @@ impl Puller {
 
     fn refuse(&self, commit: &str, refusal: Refusal) {
         let why = refusal.first().cloned().unwrap_or_default();
-        tracing::error!(
-            commit,
-            errors = refusal.len(),
-            why,
-            "the newest spec is refused; what is in force stays so"
-        );
+        let errors = refusal.len();
+        tracing::error!(commit, errors, "the newest spec is refused, what is in force stays so: {why}");
         self.pulled.send_modify(|pulled| {
             pulled.target = Some(commit.to_owned());
             pulled.refused = refusal;
@@ -217,5 +213,142 @@ impl Puller {
             }
             Err(error) => tracing::warn!(%error, "the spec cannot be kept; a restart will need the source"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    #![expect(clippy::disallowed_methods, reason = "tests write folders to pull from")]
+    use super::Puller;
+    use crate::config::Config;
+    use crate::memory::Memory;
+    use crate::pulled::Pulled;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+    use std::time::Duration;
+    use tokio::sync::{mpsc, watch};
+
+    struct Rig {
+        folder: tempfile::TempDir,
+        config: watch::Sender<Arc<Config>>,
+        pulled: watch::Receiver<Pulled>,
+        ask: mpsc::Sender<()>,
+    }
+
+    fn config(folder: &Path, node: &str) -> Arc<Config> {
+        let (spec, state) = (folder.join("spec"), folder.join("state"));
+        let text = format!("node: {node}\nsource: {}\nstate_dir: {}\n", spec.display(), state.display());
+        Arc::new(Config::parse(Path::new("t"), &text, "h", &|_| None).unwrap())
+    }
+
+    fn puller(
+        folder: &Path,
+    ) -> (Puller, watch::Sender<Arc<Config>>, watch::Receiver<Pulled>, mpsc::Sender<()>) {
+        let (config, config_rx) = watch::channel(config(folder, "n1"));
+        let (pulled_tx, pulled) = watch::channel(Pulled::default());
+        let (ask, asked) = mpsc::channel(1);
+        let memory = Memory::open(&folder.join("state")).unwrap();
+        (Puller::new(config_rx, pulled_tx, asked, memory), config, pulled, ask)
+    }
+
+    impl Rig {
+        /// A folder with a good spec for `n1`, pulled from by a loop that runs.
+        fn start() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::create_dir_all(folder.path().join("spec/tiers")).unwrap();
+            let (puller, config, pulled, ask) = puller(folder.path());
+            let rig = Self { folder, config, pulled, ask };
+            rig.put("fleet.yaml", "version: 1\nfleet: f\nnodes:\n  n1: {tier: db}\n  n2: {tier: db}\n");
+            rig.put("tiers/db.yaml", "version: 1\nsysctl:\n  vm.swappiness: 1\n");
+            tokio::spawn(puller.run());
+            rig
+        }
+        fn spec(&self) -> PathBuf {
+            self.folder.path().join("spec")
+        }
+        fn put(&self, path: &str, text: &str) {
+            std::fs::write(self.spec().join(path), text).unwrap();
+        }
+        async fn until(&mut self, holds: impl FnMut(&Pulled) -> bool) -> Pulled {
+            let waiting = self.pulled.wait_for(holds);
+            tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap().clone()
+        }
+    }
+
+    fn swappiness(pulled: &Pulled) -> Option<String> {
+        let goals = &pulled.spec.as_ref()?.goals;
+        let item = goals.iter().find(|goal| goal.kind() == "sysctl")?.items().get("vm.swappiness")?;
+        Some(item.fields["value"].to_string())
+    }
+
+    #[tokio::test]
+    async fn a_good_spec_is_taken_and_kept_and_a_bad_one_changes_nothing() {
+        let mut rig = Rig::start();
+        let good = rig.until(|pulled| pulled.spec.is_some()).await;
+        assert_eq!(swappiness(&good).as_deref(), Some("1"));
+        assert_eq!(good.target, Some(good.spec.as_ref().unwrap().commit.clone()));
+        rig.put("tiers/db.yaml", "version: 1\nsysctl:\n  vm.swappiness: 2\nbogus: {}\nsysctl: {}\n");
+        rig.ask.send(()).await.unwrap();
+        let bad = rig.until(|pulled| !pulled.refused.is_empty()).await;
+        assert!(bad.refused.len() >= 2, "all of what is wrong is told: {:?}", bad.refused);
+        assert!(bad.refused.iter().any(|line| line.starts_with("tiers/db.yaml:4")), "{:?}", bad.refused);
+        assert_ne!(bad.target, good.target);
+        assert!(Arc::ptr_eq(bad.spec.as_ref().unwrap(), good.spec.as_ref().unwrap()));
+        rig.put("tiers/db.yaml", "version: 1\nsysctl:\n  vm.swappiness: 3\n");
+        rig.ask.send(()).await.unwrap();
+        let next = rig.until(|pulled| pulled.refused.is_empty()).await;
+        assert_eq!(swappiness(&next).as_deref(), Some("3"));
+        let memory = Memory::at(&rig.folder.path().join("state"));
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while memory.last_good().is_none_or(|kept| Some(kept.commit) != next.target) {
+            assert!(std::time::Instant::now() < end, "the good spec is kept");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_good_spec_is_in_force_before_anybody_is_asked() {
+        let mut rig = Rig::start();
+        let good = rig.until(|pulled| pulled.spec.is_some()).await;
+        let memory = Memory::at(&rig.folder.path().join("state"));
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while memory.last_good().is_none() {
+            assert!(std::time::Instant::now() < end, "the good spec is kept");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // The source is gone when the agent starts again.
+        std::fs::rename(rig.spec(), rig.folder.path().join("away")).unwrap();
+        let (mut again, _config, mut pulled, _ask) = puller(rig.folder.path());
+        again.recall().await;
+        let recalled = pulled.borrow_and_update().clone();
+        assert_eq!(swappiness(&recalled).as_deref(), Some("1"));
+        assert!(recalled.spec.as_ref().unwrap().remembered && recalled.target.is_none());
+        tokio::spawn(again.run());
+        let waiting = pulled.wait_for(|pulled| pulled.trouble.is_some());
+        let away = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap().clone();
+        assert!(Arc::ptr_eq(away.spec.as_ref().unwrap(), recalled.spec.as_ref().unwrap()));
+        assert!(away.trouble.unwrap().contains("spec"));
+        // It comes back with what it had: nothing is in force anew.
+        std::fs::rename(rig.folder.path().join("away"), rig.spec()).unwrap();
+        let waiting = pulled.wait_for(|pulled| pulled.target.is_some());
+        let back = tokio::time::timeout(Duration::from_secs(30), waiting).await.unwrap().unwrap().clone();
+        assert_eq!((back.target, back.trouble), (good.target, None));
+        assert!(Arc::ptr_eq(back.spec.as_ref().unwrap(), recalled.spec.as_ref().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_node_that_nobody_names_keeps_what_it_has_and_says_so() {
+        let mut rig = Rig::start();
+        let good = rig.until(|pulled| pulled.spec.is_some()).await;
+        rig.put("fleet.yaml", "version: 1\nfleet: f\nnodes:\n  n2: {tier: db}\n");
+        rig.ask.send(()).await.unwrap();
+        let dropped = rig.until(|pulled| !pulled.refused.is_empty()).await;
+        assert!(dropped.refused[0].contains("n1"), "{:?}", dropped.refused);
+        assert!(Arc::ptr_eq(dropped.spec.as_ref().unwrap(), good.spec.as_ref().unwrap()));
+        // Another name in the configuration is another question, though the commit is the same.
+        rig.config.send_replace(config(rig.folder.path(), "n2"));
+        let other = rig.until(|pulled| pulled.refused.is_empty()).await;
+        assert_eq!(other.spec.unwrap().identity.name, "n2");
     }
 }

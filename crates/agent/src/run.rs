@@ -268,7 +268,7 @@ async fn reload(configs: &watch::Sender<Arc<Config>>, place: &ConfigPlace, asks:
         }
         Ok(Err(error)) => {
             let why = crate::log::plain(&evenkeel_core::chain(&error));
-            tracing::error!(why, "the new configuration is refused; the old one stays");
+            tracing::error!("the new configuration is refused, the old one stays: {why}");
         }
         Err(error) => tracing::error!(%error, "reading the configuration fell over; the old one stays"),
     }

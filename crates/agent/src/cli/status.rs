@@ -74,7 +74,7 @@ fn text(status: &Status, all: bool) -> String {
     }
     let _ = writeln!(text, "\n{}", paint::aside(&footer(status)));
     for why in &status.degraded {
-        let _ = writeln!(text, "{}", paint::warn(&format!("by the clock only: {}", crate::log::plain(why))));
+        let _ = writeln!(text, "{}", paint::warn(&format!("limited: {}", crate::log::plain(why))));
     }
     text
 }

@@ -188,7 +188,13 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
         if self.spec.as_ref().is_some_and(|old| Arc::ptr_eq(old, &spec)) {
             return;
         }
-        tracing::info!(commit = %crate::log::plain(&spec.commit), remembered = spec.remembered, "a spec is in force");
+        let commit = crate::log::plain(&spec.commit);
+        tracing::info!(
+            commit,
+            remembered = spec.remembered,
+            "the spec at {} is in force",
+            standing::short(&commit)
+        );
         self.adopt(&spec, now);
     }
 
@@ -222,7 +228,7 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
         }
         self.watching.set(self.routes.keys().cloned().collect());
         for why in self.watching.degraded() {
-            tracing::warn!(why = %crate::log::plain(&why), "looked at by the clock only");
+            tracing::warn!("limited: {}", crate::log::plain(&why));
         }
     }
 
@@ -240,7 +246,8 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
         let interval = self.joints.config.borrow().pass_interval;
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             let Some(trigger) = lane.ready(now) else { continue };
-            tracing::debug!(kind = lane.goal.kind(), ?trigger, "a pass begins");
+            let kind = lane.goal.kind();
+            tracing::debug!(kind, ?trigger, "a pass over {kind} begins: {trigger:?}");
             lane.begin(trigger, now, (self.wall)(), interval);
             let pass = tokio::spawn(self.passes.pass(lane.goal.clone()));
             let done = self.done.0.clone();
@@ -254,7 +261,7 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
     fn give_up_on_the_late(&mut self, now: Instant) {
         for lane in self.lanes.iter_mut().filter(|lane| lane.overdue(now, PATIENCE)) {
             let kind = lane.goal.kind();
-            tracing::warn!(kind, "a pass does not come back; other sections go on");
+            tracing::warn!(kind, "the pass over {kind} does not come back; other sections go on");
             let outcomes = lane.lost("the pass over this section does not come back; it is waited for");
             let Some(run) = lane.running.as_mut() else { continue };
             run.given_up = true;
@@ -277,7 +284,7 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
             return;
         }
         let outcomes = done.verdict.unwrap_or_else(|why| {
-            tracing::error!(kind, why = %crate::log::plain(&why), "a pass fell over");
+            tracing::error!(kind, "the pass over {kind} fell over: {}", crate::log::plain(&why));
             lane.lost(&why)
         });
         let took = now - run.began;
@@ -416,14 +423,16 @@ fn fell_over(error: tokio::task::JoinError) -> String {
 /// One line for every item that was put right or could not be.
 fn log_repairs(outcomes: &[Outcome], run: &lane::Running, took: Duration) {
     use evenkeel_report::Status;
-    let (trigger, ms) = (run.trigger, took.as_micros());
+    let (trigger, took_us) = (run.trigger, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     for outcome in outcomes {
         let item = crate::log::plain(&outcome.id);
         let reason = crate::log::plain(outcome.reason.as_deref().unwrap_or_default());
         match outcome.status {
-            Status::Repaired => tracing::info!(item, ?trigger, took_us = ms, "repaired"),
-            Status::Error => tracing::warn!(item, ?trigger, reason, "not even"),
-            Status::Pending | Status::NonCompliant => tracing::debug!(item, ?trigger, reason, "not even"),
+            Status::Repaired => tracing::info!(item, ?trigger, took_us, "repaired {item} ({trigger:?})"),
+            Status::Error => tracing::warn!(item, ?trigger, "{item} is in error: {reason}"),
+            Status::Pending | Status::NonCompliant => {
+                tracing::debug!(item, ?trigger, "{item} is {}: {reason}", outcome.status)
+            }
             _ => {}
         }
     }

@@ -179,11 +179,8 @@ impl Shared {
                 Err((why, asked)) => {
                     failures += 1;
                     let pause = http::pause(failures, asked, fastrand::f64());
-                    tracing::warn!(
-                        why,
-                        pause_ms = pause.as_millis(),
-                        "the hub does not take reports; they wait"
-                    );
+                    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+                    tracing::warn!(pause_ms, "the hub does not take reports, they wait: {why}");
                     let until = Instant::now() + pause;
                     *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = asked.map(|_| until);
                     self.show(|hub| hub.trouble = Some(why));
@@ -206,7 +203,10 @@ impl Shared {
             Answer::Later { why, after } => Err((why, after)),
             Answer::Never { why } if records.len() == 1 => {
                 let id = records.first().map(|record| event_id(record.seq)).unwrap_or_default();
-                tracing::error!(id, why, "the hub will never take this report; it is kept in spool/refused");
+                tracing::error!(
+                    id,
+                    "the hub will never take report {id}, it is kept in spool/refused: {why}"
+                );
                 for record in records {
                     self.with_spool(move |spool| spool.refused(&record)).await;
                 }
@@ -284,7 +284,7 @@ impl Shared {
             match self.post(self.heartbeat(interval)).await {
                 Answer::Taken { want_full } => self.heard(want_full).await,
                 Answer::Later { why, .. } | Answer::Never { why } => {
-                    tracing::debug!(why, "a heartbeat was not taken");
+                    tracing::debug!("a heartbeat was not taken: {why}");
                     self.show(|hub| hub.trouble = Some(why));
                 }
             }

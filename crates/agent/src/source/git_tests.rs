@@ -217,7 +217,7 @@ fn hooks_filters_and_configuration_of_a_repository_run_nothing() {
 fn many_commits_do_not_fill_the_state_folder() {
     let rig = Rig::new();
     let mut known = None;
-    for n in 0..60 {
+    for n in 0..40 {
         rig.put("fleet.yaml", format!("{n}"));
         rig.commit();
         known = Some(rig.fetched(known.as_deref()).commit);
