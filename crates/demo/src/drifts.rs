@@ -55,6 +55,9 @@ pub(crate) enum Event {
         want: Option<String>,
         /// The item that the hub should tell of.
         item: String,
+        /// The attribute that the hub should tell of, for an item that may be pending for another reason: repaired it
+        /// is then, and pending it stays.
+        about: Option<String>,
     },
     /// Somebody commits a new value.
     Commit {
@@ -120,6 +123,7 @@ fn sysctl_live(_: &Scene, tree: &Tree) -> Option<Event> {
         look: kernel(KEY),
         want: Some(number.to_string()),
         item: format!("sysctl/{KEY}"),
+        about: None,
     })
 }
 
@@ -135,6 +139,7 @@ fn sysctl_file(_: &Scene, tree: &Tree) -> Option<Event> {
         look: Look::File(SYSCTL_DROP_IN.into()),
         want: None,
         item: format!("sysctl/{KEY}"),
+        about: None,
     })
 }
 
@@ -149,6 +154,7 @@ fn share_unmounted(scene: &Scene, _: &Tree) -> Option<Event> {
         look: Look::Mount { target: target.clone().into(), sentinel: share.sentinel.clone() },
         want: None,
         item: format!("mount/{target}"),
+        about: None,
     })
 }
 
@@ -176,6 +182,7 @@ fn postgres_file_gone(scene: &Scene, tree: &Tree) -> Option<Event> {
         look: Look::File(path.into()),
         want: None,
         item: postgres_item(postgres),
+        about: Some("tcp_keepalives_idle".into()),
     })
 }
 
@@ -199,6 +206,7 @@ fn postgres_reloaded(scene: &Scene, tree: &Tree) -> Option<Event> {
         look: postgres.sql("select reset_val from pg_settings where name = 'tcp_keepalives_idle'"),
         want: None,
         item: postgres_item(postgres),
+        about: Some("tcp_keepalives_idle".into()),
     })
 }
 
@@ -211,12 +219,13 @@ fn postgres_role(scene: &Scene, tree: &Tree) -> Option<Event> {
     );
     Some(Event::Break {
         node: "db1".into(),
-        story: format!("somebody runs `{statement}`: it would shadow the server's value"),
+        story: format!("somebody runs `{statement}`: no event tells of that, the slow pass finds it"),
         argv: postgres.statement(&statement),
         user: postgres.user(),
         look: postgres.sql(&query),
         want: Some(crate::looks::NOTHING.to_owned()),
         item: postgres_item(postgres),
+        about: Some(format!("roles/{ROLE}/tcp_keepalives_idle")),
     })
 }
 

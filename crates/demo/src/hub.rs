@@ -5,7 +5,7 @@ use crate::looks::millis;
 use crate::node::last_lines;
 use crate::trouble::{Doing, Result, Trouble};
 use evenkeel_hub::config::{self, Overrides};
-use evenkeel_report::{Counts, Drift, Liveness, SpecState, Timestamp, Writer};
+use evenkeel_report::{Counts, Drift, Liveness, SpecState, Status, Timestamp, Writer};
 use serde::Deserialize;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -79,7 +79,7 @@ pub(crate) struct ItemRow {
     /// `kind/name`.
     pub(crate) id: String,
     /// How it stands.
-    pub(crate) status: Option<evenkeel_report::Status>,
+    pub(crate) status: Option<Status>,
     /// Why.
     pub(crate) reason: Option<String>,
 }
@@ -149,25 +149,27 @@ impl Hub {
             .map_err(|error| Trouble::told(format!("the hub's timeline: {error}")))
     }
 
-    /// The first entry about `item` of `node` with `status` since `from`, as soon as the hub has one.
-    pub(crate) fn await_entry(
+    /// The first entry since `from` that tells of a repair of `item`, as soon as the hub has one.
+    ///
+    /// An item can be repaired and go on waiting for something else, and is `pending` then: its drift about `about` was
+    /// told, and is told no more.
+    pub(crate) fn await_repair(
         &self,
         node: &str,
         item: &str,
-        status: &str,
+        about: Option<&str>,
         from: Timestamp,
         within: Duration,
     ) -> Result<Option<Entry>> {
         let deadline = Instant::now() + within;
         loop {
-            let fits = |entry: &Entry| {
-                entry.status == status
-                    && entry.item.as_deref() == Some(item)
-                    && entry.time.is_some_and(|time| time >= from)
+            let new = |entry: &Entry| {
+                entry.item.as_deref() == Some(item) && entry.time.is_some_and(|at| at >= from)
             };
             // Oldest of the new ones first: that is the one this drift was told by.
-            if let Some(entry) = self.timeline(node)?.into_iter().rev().find(fits) {
-                return Ok(Some(entry));
+            let entries: Vec<Entry> = self.timeline(node)?.into_iter().rev().filter(new).collect();
+            if let Some(entry) = repair(&entries, about) {
+                return Ok(Some(entry.clone()));
             }
             if Instant::now() > deadline {
                 return Ok(None);
@@ -210,6 +212,17 @@ impl Hub {
     }
 }
 
+/// The entry that tells of a repair, among an item's entries from old to new.
+fn repair<'a>(entries: &'a [Entry], about: Option<&str>) -> Option<&'a Entry> {
+    let named =
+        |entry: &Entry| about.is_some_and(|about| entry.drift.iter().any(|drift| drift.attr == about));
+    let waits = |entry: &Entry| entry.status == Status::Pending.word();
+    let over = entries.last().is_some_and(|last| waits(last) && !named(last));
+    entries
+        .iter()
+        .find(|entry| entry.status == Status::Repaired.word() || (over && waits(entry) && named(entry)))
+}
+
 fn read<T: serde::de::DeserializeOwned>(body: &str) -> Result<T> {
     serde_json::from_str(body).map_err(|error| Trouble::told(format!("the hub's answer: {error}")))
 }
@@ -218,4 +231,28 @@ fn read<T: serde::de::DeserializeOwned>(body: &str) -> Result<T> {
 fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind(USUAL).or_else(|_| TcpListener::bind("127.0.0.1:0"));
     listener.and_then(|listener| listener.local_addr()).doing(|| "find a free port".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, repair};
+    use evenkeel_report::{Drift, Layer};
+
+    fn entry(status: &str, attr: &str) -> Entry {
+        let drift =
+            Drift { attr: attr.to_owned(), layer: Layer::Daemon, observed: None, desired: "60".to_owned() };
+        Entry { time: None, item: None, status: status.to_owned(), drift: vec![drift], writer: None }
+    }
+
+    #[test]
+    fn an_item_that_waits_for_a_restart_is_repaired_once_its_drift_is_told_no_more() {
+        let told = entry("pending", "tcp_keepalives_idle");
+        let waits = entry("pending", "shared_buffers");
+        let about = Some("tcp_keepalives_idle");
+        assert!(repair(std::slice::from_ref(&waits), about).is_none(), "nothing was told of it");
+        assert!(repair(std::slice::from_ref(&told), about).is_none(), "it is still off");
+        assert!(repair(&[told, waits.clone()], about).is_some());
+        assert!(repair(&[entry("error", "tcp_keepalives_idle"), waits], about).is_none());
+        assert!(repair(&[entry("repaired", "value")], None).is_some());
+    }
 }

@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::trouble::{Result, Trouble};
 use crate::view::{Tone, View, short, took};
 use crate::words::{Look, Timing};
-use evenkeel_report::{Sync, Timestamp};
+use evenkeel_report::{Layer, Sync, Timestamp};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a repair may take: the agents look at everything every [`crate::stage::PASS_SECONDS`] s anyway.
@@ -94,7 +94,7 @@ impl Stage<'_> {
     }
 
     fn break_it(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<&'static str> {
-        let Event::Break { node, story, argv, user, look, want, item } = event else { return Ok("") };
+        let Event::Break { node, story, argv, user, look, want, item, about } = event else { return Ok("") };
         tell(view, Tone::Break, outcome, &story);
         let at = self.node(&node)?;
         let before = at.look(&look)?;
@@ -107,14 +107,14 @@ impl Stage<'_> {
         let timing = at.break_it(&argv, user, &look, REPAIR)?;
         outcome.observed = observed(&timing);
         outcome.repaired = repaired(&timing)?;
-        let entry = self.hub.await_entry(&node, &item, "repaired", from, TELLING)?;
+        let entry = self.hub.await_repair(&node, &item, about.as_deref(), from, TELLING)?;
         let entry = entry.ok_or_else(|| {
             Trouble::told(format!(
                 "right again in {}, but the hub never heard of a repair of {item}",
                 outcome.repaired
             ))
         })?;
-        outcome.hub = told(&entry);
+        outcome.hub = told(&entry, about.as_deref());
         Ok("right again in")
     }
 
@@ -219,15 +219,19 @@ fn repaired(timing: &Timing) -> Result<String> {
 }
 
 /// What the hub has: the layer and value that an agent saw, and who did it.
-fn told(entry: &Entry) -> String {
-    let seen = entry.drift.first().map_or_else(String::new, |drift| {
+fn told(entry: &Entry, about: Option<&str>) -> String {
+    let named = entry.drift.iter().find(|drift| about.is_some_and(|about| drift.attr == about));
+    let seen = named.or(entry.drift.first()).map_or_else(String::new, |drift| {
         let observed = drift.observed.as_deref().unwrap_or("nothing");
-        format!(", {} saw {}", drift.layer, short(observed, 24))
+        let layer =
+            if let Layer::File(_) = drift.layer { "file".to_owned() } else { drift.layer.to_string() };
+        format!(", {layer} had {}", short(observed, 24))
     });
     let writer = entry.writer.as_ref().map_or_else(String::new, |writer| {
         format!(", by {}[{}]", writer.comm.as_deref().unwrap_or("a process"), writer.pid)
     });
-    format!("{}{seen}{writer}", entry.status)
+    let status = if entry.status == "repaired" { "repaired" } else { "repaired, pending for another reason" };
+    format!("{status}{seen}{writer}")
 }
 
 fn now() -> Timestamp {

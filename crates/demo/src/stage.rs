@@ -9,7 +9,7 @@ use crate::postgres::Postgres;
 use crate::repository::{Repository, example, read_tree};
 use crate::sweep::Sweeper;
 use crate::trouble::{Doing, Result, Trouble};
-use crate::view::{Tone, View, took};
+use crate::view::{Tone, View, short, took};
 use crate::words::{Plan, Stop};
 use crate::{relay, world};
 use evenkeel_report::{Counts, Status, Sync};
@@ -190,7 +190,10 @@ impl Stage {
             let rows = self.hub.nodes()?;
             if rows.len() >= self.nodes.len() && rows.iter().all(even) {
                 let seconds = start.elapsed().as_secs_f64();
-                view.say(Tone::Good, &format!("all nodes are even, {}", took(seconds * 1000.0)));
+                view.say(
+                    Tone::Good,
+                    &format!("every node keeps the newest commit, after {}", took(seconds * 1000.0)),
+                );
                 return self.tell_exceptions(&rows, view);
             }
             self.nodes.iter().try_for_each(Node::alive)?;
@@ -226,6 +229,7 @@ impl Stage {
                 let status = item.status.unwrap_or(Status::Skipped);
                 if status == Status::NotApplicable || status.is_open() {
                     let reason = item.reason.as_deref().unwrap_or("no reason given");
+                    let reason = short(reason, 160);
                     view.say(Tone::Faint, &format!("  {} is {status}: {reason}", item.id));
                 }
             }
