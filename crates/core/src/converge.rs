@@ -295,6 +295,11 @@ mod tests {
                     let (verdict, reason) = (Verdict::Note, "by the way".to_owned());
                     told.findings.push(Finding { verdict, reason, drift: None });
                 }
+                if want.contains_key("restart") {
+                    let (verdict, reason) = (Verdict::Pending, "waits for a restart".to_owned());
+                    let drift = Some(off("restart", Layer::Daemon));
+                    told.findings.push(Finding { verdict, reason, drift });
+                }
                 let _ = item;
                 plan.items.insert(name.to_owned(), told);
             }
@@ -333,6 +338,20 @@ mod tests {
         assert_eq!(told(&outcomes), [("toy/a", Status::Repaired, None, None)]);
         let attrs: Vec<&str> = outcomes[0].drift.iter().map(|drift| drift.attr.as_str()).collect();
         assert_eq!((attrs, node.done.len()), (vec!["file", "owner"], 2));
+    }
+
+    #[test]
+    fn what_was_put_right_beside_something_worse_is_told_apart_from_what_is_left() {
+        let mut node = FakeNode::default();
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["restart"])]).as_ref(), &mut node);
+        assert_eq!(told(&outcomes), [("toy/a", Status::Pending, None, Some("waits for a restart"))]);
+        let attrs = |drift: &[Drift]| drift.iter().map(|one| one.attr.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (attrs(&outcomes[0].repaired), attrs(&outcomes[0].drift)),
+            (vec!["file".into()], vec!["restart".into()])
+        );
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["restart"])]).as_ref(), &mut node);
+        assert_eq!((outcomes[0].repaired.len(), outcomes[0].drift.len()), (0, 1));
     }
 
     #[test]
