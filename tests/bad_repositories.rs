@@ -16,6 +16,11 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
+/// Whether the repository as a whole is good, and only a node that it names nowhere, or twice, must refuse it.
+fn taken(case: &Path) -> bool {
+    std::fs::read_to_string(case.join("expect.txt")).unwrap().contains("the repository is taken")
+}
+
 /// The peak memory of a command, in KiB, with its output.
 fn peak(node: &Node, args: &[&str]) -> (std::process::Output, u64) {
     let before = node.dir.path().join("peak");
@@ -36,7 +41,7 @@ fn every_bad_repository_is_refused_with_a_place_and_bounded_memory() {
     assert!(out.status.success(), "{}", text(&out));
     let cases = cases();
     assert!(cases.len() >= 20, "{} cases", cases.len());
-    for case in cases {
+    for case in cases.into_iter().filter(|case| !taken(case)) {
         let (out, kib) = peak(&node, &["validate", case.to_str().unwrap()]);
         assert_eq!(out.status.code(), Some(1), "{}: {}", case.display(), text(&out));
         let said = text(&out);

@@ -33,20 +33,19 @@ fn what_another_process_writes_comes_back_and_the_writer_is_named() {
     let node = Node::new();
     let repository =
         Repository::new(&node.dir.path().join("spec"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier(61))]);
-    let agent = node.agent(&config(&repository.source(), ""));
+    let agent = node.agent(&config(&repository.source(), "hub: http://127.0.0.1:9\n"));
     until("converged", Duration::from_secs(10), || {
         node.sysctl(KEY) == "61" && status(&node, "counts").is_some()
     });
     let pid: u32 =
         node.sh(&format!("echo $$; echo 7200 > /proc/sys/{}", KEY.replace('.', "/"))).trim().parse().unwrap();
     until("repaired", Duration::from_secs(2), || node.sysctl(KEY) == "61");
-    let spooled = node.sh("cat /var/lib/evenkeel/spool/*");
-    let event = spooled
-        .lines()
-        .filter(|line| line.contains("corrective"))
-        .last()
-        .expect("a report of the repair")
-        .to_owned();
+    let told = || {
+        let spooled = node.sh("cat /var/lib/evenkeel/spool/* 2>/dev/null || true");
+        spooled.lines().rfind(|line| line.contains("corrective")).map(str::to_owned)
+    };
+    until("the repair is told", Duration::from_secs(2), || told().is_some());
+    let event = told().unwrap();
     assert!(event.contains(&format!("\"pid\":{pid}")), "pid {pid} in {event}");
     assert!(event.contains("\"observed\":\"7200\"") && event.contains("\"layer\":\"kernel\""), "{event}");
     drop(agent);
@@ -60,7 +59,7 @@ fn each_layer_comes_back_on_its_own() {
     let agent = node.agent(&config(&repository.source(), ""));
     let drop_in = || node.sh("cat /etc/sysctl.d/99-evenkeel.conf 2>/dev/null || true");
     until("converged", Duration::from_secs(10), || node.sysctl(KEY) == "61" && drop_in().contains("= 61"));
-    node.sh("echo '# gone' > /etc/sysctl.d/99-evenkeel.conf");
+    node.sh("sed -i 's/= 61/= 7200/' /etc/sysctl.d/99-evenkeel.conf");
     until("an edited drop-in comes back", Duration::from_secs(2), || {
         drop_in().contains(&format!("{KEY} = 61"))
     });

@@ -19,8 +19,10 @@ pub struct Outcome {
     pub phase: Option<Phase>,
     /// Why it stands so.
     pub reason: Option<String>,
-    /// What is off, or was before it was repaired.
+    /// What is off; with [`Status::Repaired`], what was before it was repaired.
     pub drift: Vec<Drift>,
+    /// What was put right although the item is worse than repaired: something else of it is left.
+    pub repaired: Vec<Drift>,
     /// Where the spec says it; empty for what it does not say any more.
     pub declared_at: Option<String>,
 }
@@ -130,12 +132,17 @@ fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
         None => Some(look.before),
     };
     let findings = after.map_or(&look.before.findings[..], |plan| &plan.findings[..]);
-    let (status, phase, reason) = worst(repair(look, after).into_iter().chain(findings.iter().map(mark)));
-    let mut drift = look.before.drift.clone();
+    let repair = repair(look, after);
+    let came_right = matches!(repair, Some((Status::Repaired, ..)));
+    let (status, phase, reason) = worst(repair.into_iter().chain(findings.iter().map(mark)));
+    let apart = came_right && status != Status::Repaired;
+    let repaired = if apart { look.before.drift.clone() } else { vec![] };
+    let mut drift = if apart { vec![] } else { look.before.drift.clone() };
     merge(&mut drift, after.iter().flat_map(|plan| plan.drift.iter().cloned()));
     merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));
     let origin = goal.items().get(name).map(|item| item.origin.to_string());
-    Outcome { id: format!("{}/{name}", goal.kind()), status, phase, reason, drift, declared_at: origin }
+    let id = format!("{}/{name}", goal.kind());
+    Outcome { id, status, phase, reason, drift, repaired, declared_at: origin }
 }
 
 /// What became of the drift that steps were to put right; nothing where there was none.
@@ -212,6 +219,7 @@ fn unseen(goal: &dyn Goal, fault: &Fault) -> Vec<Outcome> {
         phase,
         reason: Some(chain(fault)),
         drift: vec![],
+        repaired: vec![],
         declared_at: Some(item.origin.to_string()),
     };
     goal.items().iter().map(one).collect()
@@ -287,6 +295,11 @@ mod tests {
                     let (verdict, reason) = (Verdict::Note, "by the way".to_owned());
                     told.findings.push(Finding { verdict, reason, drift: None });
                 }
+                if want.contains_key("restart") {
+                    let (verdict, reason) = (Verdict::Pending, "waits for a restart".to_owned());
+                    let drift = Some(off("restart", Layer::Daemon));
+                    told.findings.push(Finding { verdict, reason, drift });
+                }
                 let _ = item;
                 plan.items.insert(name.to_owned(), told);
             }
@@ -325,6 +338,20 @@ mod tests {
         assert_eq!(told(&outcomes), [("toy/a", Status::Repaired, None, None)]);
         let attrs: Vec<&str> = outcomes[0].drift.iter().map(|drift| drift.attr.as_str()).collect();
         assert_eq!((attrs, node.done.len()), (vec!["file", "owner"], 2));
+    }
+
+    #[test]
+    fn what_was_put_right_beside_something_worse_is_told_apart_from_what_is_left() {
+        let mut node = FakeNode::default();
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["restart"])]).as_ref(), &mut node);
+        assert_eq!(told(&outcomes), [("toy/a", Status::Pending, None, Some("waits for a restart"))]);
+        let attrs = |drift: &[Drift]| drift.iter().map(|one| one.attr.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (attrs(&outcomes[0].repaired), attrs(&outcomes[0].drift)),
+            (vec!["file".into()], vec!["restart".into()])
+        );
+        let outcomes = converge_goal(goal(Mode::Enforce, &[("a", &["restart"])]).as_ref(), &mut node);
+        assert_eq!((outcomes[0].repaired.len(), outcomes[0].drift.len()), (0, 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use evenkeel_hub::store::View as _;
 use evenkeel_hub::store::sqlite::{SqliteStore, SqliteView};
 use evenkeel_hub::wire::Incoming;
 use evenkeel_hub::writer::{Written, commit};
-use evenkeel_report::{Event, Heartbeat, Item, Report, Scope, Status};
+use evenkeel_report::{Change, Event, Heartbeat, Item, Report, Scope, Status};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -405,6 +405,29 @@ fn a_node_that_counts_backwards_is_flagged_and_still_heard_of() {
     let doc = kept.view().node(&source("mw1")).unwrap().unwrap().doc;
     assert!(evenkeel_hub::liveness::flags(&doc, T0).contains(&"rewound"));
     assert_eq!(doc.voice.seq.n, 5);
+}
+
+#[test]
+fn what_was_put_right_beside_something_worse_is_an_event_of_its_own_whatever_the_order() {
+    let pending = item("a", Status::Pending);
+    let partly =
+        Item { repaired: pending.drift.clone(), change: Some(Change::Corrective), ..pending.clone() };
+    let events: Vec<Incoming> = [vec![pending.clone()], vec![partly.clone()], vec![pending], vec![partly]]
+        .into_iter()
+        .zip(1..)
+        .map(|(items, n)| told(report("mw1", seq(1, n), Scope::Changes, items.clone(), &items)))
+        .collect();
+    let mut kept = Kept::new();
+    kept.take(&events);
+    let expected: Vec<(u64, String)> =
+        [(1, "pending"), (2, "repaired"), (4, "repaired")].map(|(n, word)| (n, word.to_owned())).into();
+    assert_eq!(kept.story("mw1", "a"), expected);
+    assert_eq!(kept.items("mw1")["a"], Status::Pending);
+    let mut backwards = Kept::new();
+    events.iter().rev().for_each(|event| {
+        backwards.take(std::slice::from_ref(event));
+    });
+    assert_eq!(backwards.story("mw1", "a"), expected);
 }
 
 #[test]

@@ -61,6 +61,7 @@ mod tests {
             reason: None,
             declared_at: None,
             drift: vec![drift],
+            repaired: vec![],
             writer: None,
             since: None,
             attempts: 0,

@@ -109,7 +109,7 @@ pub struct Item {
     pub id: String,
     /// How it stands.
     pub status: Status,
-    /// Why it was repaired; only with [`Status::Repaired`].
+    /// Why a repair was needed; only with [`Status::Repaired`] or where `repaired` has something in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<Change>,
     /// Where it failed; only with [`Status::Error`].
@@ -121,9 +121,13 @@ pub struct Item {
     /// Where the spec says it: `tiers/db.yaml:9`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub declared_at: Option<String>,
-    /// What is off, or was off before the repair.
+    /// What is off; with [`Status::Repaired`], what was off before the repair.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub drift: Vec<Drift>,
+    /// What was put right in this pass, where the status has to tell of something worse that is left: a drop-in that
+    /// came back while another setting still waits for a restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repaired: Vec<Drift>,
     /// Who did it, where the kernel could tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<Writer>,

@@ -114,6 +114,7 @@ impl Lane {
             phase: Some(Phase::Observe),
             reason: Some(why.to_owned()),
             drift: vec![],
+            repaired: vec![],
             declared_at: Some(item.origin.to_string()),
         };
         self.goal.items().iter().map(one).collect()

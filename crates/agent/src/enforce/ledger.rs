@@ -91,8 +91,24 @@ impl Ledger {
         }
     }
 
-    fn enter(&mut self, outcome: Outcome, writer: Option<Writer>, began: Timestamp) {
+    fn enter(&mut self, mut outcome: Outcome, writer: Option<Writer>, began: Timestamp) {
         let before = self.items.get(&outcome.id);
+        // What was put right beside something worse, and is not told yet, is told whatever this pass found.
+        let earlier = before.filter(|item| self.untold.contains(&item.id)).map(|item| &item.repaired);
+        if let Some(earlier) = earlier.filter(|drift| !drift.is_empty()) {
+            if outcome.status == Status::Compliant {
+                outcome.status = Status::Repaired;
+                outcome.drift.clone_from(earlier);
+            } else {
+                outcome.repaired.extend(
+                    earlier
+                        .iter()
+                        .filter(|drift| !outcome.repaired.contains(drift))
+                        .cloned()
+                        .collect::<Vec<_>>(),
+                );
+            }
+        }
         if outcome.status == Status::Compliant
             && before.is_some_and(|item| item.status == Status::Repaired)
             && self.untold.contains(&outcome.id)
@@ -102,12 +118,12 @@ impl Ledger {
         }
         let off = outcome.status.is_open() || outcome.status == Status::Repaired;
         let past = self.past(&outcome.id).filter(|_| off);
-        let tried = u32::from(
-            outcome.status == Status::Repaired || matches!(outcome.phase, Some(Phase::Apply | Phase::Verify)),
-        );
-        let change = (outcome.status == Status::Repaired).then(|| self.change(&outcome.id));
-        let (drift, cut_one) = cut_drift(outcome.drift);
-        if cut_one {
+        let came_right = outcome.status == Status::Repaired || !outcome.repaired.is_empty();
+        let tried = u32::from(came_right || matches!(outcome.phase, Some(Phase::Apply | Phase::Verify)));
+        let change = came_right.then(|| self.change(&outcome.id));
+        let (drift, cut_drift_too) = cut_drift(outcome.drift);
+        let (repaired, cut_repaired) = cut_drift(outcome.repaired);
+        if cut_drift_too || cut_repaired {
             self.cut.insert(outcome.id.clone());
         } else {
             self.cut.remove(&outcome.id);
@@ -118,6 +134,7 @@ impl Ledger {
             reason: outcome.reason.map(|reason| cut(&reason, VALUE_CAP).to_owned()),
             declared_at: outcome.declared_at,
             drift: if off { drift } else { vec![] },
+            repaired,
             writer: writer.or_else(|| before.and_then(|item| item.writer.clone())).filter(|_| off),
             since: off.then(|| past.as_ref().map_or(began, |open| open.since)),
             attempts: if off { past.map_or(0, |open| open.attempts) + tried } else { 0 },
@@ -195,9 +212,9 @@ impl Ledger {
     pub(crate) fn told<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
         for id in ids {
             self.untold.remove(id);
-            if let Some(item) = self.items.get_mut(id)
-                && item.status == Status::Repaired
-            {
+            let Some(item) = self.items.get_mut(id) else { continue };
+            item.repaired.clear();
+            if item.status == Status::Repaired {
                 *item = Item {
                     id: std::mem::take(&mut item.id),
                     status: Status::Compliant,
@@ -206,6 +223,7 @@ impl Ledger {
                     phase: None,
                     reason: None,
                     drift: vec![],
+                    repaired: vec![],
                     writer: None,
                     since: None,
                     attempts: 0,
@@ -269,6 +287,7 @@ fn said(item: Option<&GoalItem>) -> Option<(&serde_json::Value, evenkeel_core::M
 /// Whether there is something to tell. Counts and timings are no news.
 fn differs(before: &Item, after: &Item) -> bool {
     after.status == Status::Repaired
+        || !after.repaired.is_empty()
         || before.status != after.status
         || before.phase != after.phase
         || before.reason != after.reason
@@ -279,7 +298,7 @@ fn differs(before: &Item, after: &Item) -> bool {
 /// Who wrote what this item is off by, as far as an event told.
 fn writer_of(outcome: &Outcome, writers: &BTreeMap<Interest, Writer>) -> Option<Writer> {
     let name = outcome.id.split_once('/').map(|(_, name)| name)?;
-    outcome.drift.iter().find_map(|drift| match &drift.layer {
+    outcome.drift.iter().chain(&outcome.repaired).find_map(|drift| match &drift.layer {
         Layer::Kernel => {
             let key: SysctlKey = name.parse().ok()?;
             writers.get(&Interest::Sysctl(key)).cloned()

@@ -427,6 +427,14 @@ fn log_repairs(outcomes: &[Outcome], run: &lane::Running, took: Duration) {
     for outcome in outcomes {
         let item = crate::log::plain(&outcome.id);
         let reason = crate::log::plain(outcome.reason.as_deref().unwrap_or_default());
+        if !outcome.repaired.is_empty() {
+            tracing::info!(
+                item,
+                ?trigger,
+                took_us,
+                "repaired a part of {item} ({trigger:?}); left: {reason}"
+            );
+        }
         match outcome.status {
             Status::Repaired => tracing::info!(item, ?trigger, took_us, "repaired {item} ({trigger:?})"),
             Status::Error => tracing::warn!(item, ?trigger, "{item} is in error: {reason}"),

@@ -125,6 +125,7 @@ impl Passes for Stage {
                     phase,
                     reason: None,
                     drift: if off { vec![drift] } else { vec![] },
+                    repaired: vec![],
                     declared_at: Some("tiers/t.yaml:1".into()),
                 }
             };

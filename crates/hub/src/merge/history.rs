@@ -5,8 +5,8 @@
 //! dropped or never written once everything before it is here.
 
 use super::items::Known;
-use crate::store::{Detail, GONE, HistoryRow, Mark, NodeRow, Place, Result, SPEC_ITEM, Tx};
-use evenkeel_report::{Event, Report, SpecState, Sync};
+use crate::store::{BY_THE_WAY, Detail, GONE, HistoryRow, Mark, NodeRow, Place, Result, SPEC_ITEM, Tx};
+use evenkeel_report::{Event, Item, Report, SpecState, Status, Sync};
 
 /// What `event` adds. `settled`: every report before it is here, so that echoes need not be kept.
 pub(super) fn of_report(
@@ -34,11 +34,35 @@ pub(super) fn of_report(
             known.get(&item.id).filter(|item| item.seq < data.seq).map(crate::store::ItemRow::mark);
         let entry = entry(&item.id, item.status.word(), Detail::from(item));
         record(tx, row.key, entry, standing, settled)?;
+        if !item.repaired.is_empty() {
+            tx.put_history(row.key, &by_the_way(item, place, event, now))?;
+        }
     }
     for id in &data.gone {
         record(tx, row.key, entry(id, GONE, Detail::default()), None, settled)?;
     }
     record(tx, row.key, of_spec(place, &data.spec, event.time.unix_ms(), now), None, settled)
+}
+
+/// What was put right of an item that has something worse left.
+fn by_the_way(item: &Item, place: Place, event: &Event<Report>, now: i64) -> HistoryRow {
+    let detail = Detail {
+        change: item.change,
+        drift: item.repaired.clone(),
+        writer: item.writer.clone(),
+        declared_at: item.declared_at.clone(),
+        ..Detail::default()
+    };
+    HistoryRow {
+        place: Place { sub: BY_THE_WAY, ..place },
+        item: item.id.clone(),
+        status: Status::Repaired.word().to_owned(),
+        detail,
+        at: event.time.unix_ms(),
+        got: now,
+        commit: event.data.spec.observed_commit.clone(),
+        echo: false,
+    }
 }
 
 /// What a heartbeat adds: nothing, or that the spec in force is another.

@@ -55,6 +55,7 @@ pub(super) fn as_told(id: String, row: ItemRow) -> Option<Item> {
         reason: row.detail.reason,
         declared_at: row.detail.declared_at,
         drift: row.detail.drift,
+        repaired: vec![],
         writer: None,
         since: row.detail.since,
         attempts: row.detail.attempts,

@@ -7,7 +7,8 @@ mod rows;
 pub mod sqlite;
 
 pub use rows::{
-    Beat, Detail, GONE, HistoryRow, ItemRow, Mark, NodeDoc, NodeRow, Place, Ranges, SPEC_ITEM, Voice,
+    BY_THE_WAY, Beat, Detail, GONE, HistoryRow, ItemRow, Mark, NodeDoc, NodeRow, Place, Ranges, SPEC_ITEM,
+    Voice,
 };
 
 use std::collections::BTreeMap;

@@ -217,9 +217,13 @@ impl ItemRow {
 pub struct Place {
     /// The report's number, or a heartbeat's.
     pub seq: Seq,
-    /// 0 for a report; for a heartbeat its time (unix ms), as many share a number.
+    /// 0 for a report; for a heartbeat its time (unix ms), as many share a number; [`BY_THE_WAY`].
     pub sub: i64,
 }
+
+/// The place beside a report's own of what was put right while something worse was left. Such an entry is an event
+/// only: no change is measured by it.
+pub const BY_THE_WAY: i64 = -1;
 
 /// One change: of an item, or (under [`SPEC_ITEM`]) of the spec in force.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,6 +29,7 @@ pub fn item(id: &str, status: Status) -> Item {
         reason: (status == Status::Pending).then(|| "waits for a reconnect".into()),
         declared_at: Some("fleet.yaml:17".into()),
         drift: if off { vec![drift] } else { vec![] },
+        repaired: vec![],
         writer: (status == Status::Repaired).then(|| Writer {
             pid: 4242,
             comm: Some("sysctl".into()),

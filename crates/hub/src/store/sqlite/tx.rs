@@ -133,7 +133,8 @@ impl Tx for SqliteTx<'_> {
 
     fn before(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>> {
         let text = format!(
-            "SELECT {HISTORY} FROM history WHERE node = ?1 AND item = ?2 AND (epoch, n, sub) < (?3, ?4, ?5) \
+            "SELECT {HISTORY} FROM history WHERE node = ?1 AND item = ?2 AND sub >= 0 \
+             AND (epoch, n, sub) < (?3, ?4, ?5) \
              ORDER BY epoch DESC, n DESC, sub DESC LIMIT 1"
         );
         self.neighbour(&text, node, item, place)
@@ -141,7 +142,8 @@ impl Tx for SqliteTx<'_> {
 
     fn after(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>> {
         let text = format!(
-            "SELECT {HISTORY} FROM history WHERE node = ?1 AND item = ?2 AND (epoch, n, sub) > (?3, ?4, ?5) \
+            "SELECT {HISTORY} FROM history WHERE node = ?1 AND item = ?2 AND sub >= 0 \
+             AND (epoch, n, sub) > (?3, ?4, ?5) \
              ORDER BY epoch, n, sub LIMIT 1"
         );
         self.neighbour(&text, node, item, place)
