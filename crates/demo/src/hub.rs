@@ -123,7 +123,8 @@ impl Hub {
     fn await_answer(&mut self) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(15);
         loop {
-            let listens = std::fs::read_to_string(&self.log).unwrap_or_default().contains("listening on http://");
+            let listens =
+                std::fs::read_to_string(&self.log).unwrap_or_default().contains("listening on http://");
             let answer =
                 if listens { self.get("/healthz").map(|_| ()) } else { Err(Trouble::told("silence")) };
             let Err(trouble) = answer else { return Ok(()) };
@@ -162,7 +163,7 @@ impl Hub {
             .map_err(|error| Trouble::told(format!("the hub's timeline: {error}")))
     }
 
-    /// The first entry since `from` that tells of a repair of `item`, as soon as the hub has one.
+    /// The first entry since `from` (unix ms) that tells of a repair of `item`, as soon as the hub has one.
     ///
     /// An item can be repaired and go on waiting for something else, and is `pending` then: its drift about `about` was
     /// told, and is told no more.
@@ -171,13 +172,13 @@ impl Hub {
         node: &str,
         item: &str,
         about: Option<&str>,
-        from: Timestamp,
+        from: i64,
         within: Duration,
     ) -> Result<Option<Entry>> {
         let deadline = Instant::now() + within;
         loop {
             let new = |entry: &Entry| {
-                entry.item.as_deref() == Some(item) && entry.time.is_some_and(|at| at >= from)
+                entry.item.as_deref() == Some(item) && entry.time.is_some_and(|at| at.unix_ms() >= from)
             };
             // Oldest of the new ones first: that is the one this drift was told by.
             let entries: Vec<Entry> = self.timeline(node)?.into_iter().rev().filter(new).collect();

@@ -32,7 +32,10 @@ pub(crate) fn serve(plan: &str) -> Result<()> {
         Ok(ready)
     });
     say(&ready.as_ref().map_err(Trouble::line))?;
-    ready?;
+    // What went wrong was told to whoever started this.
+    if ready.is_err() {
+        return Ok(());
+    }
     let mut daemons = Daemons::default();
     for line in std::io::stdin().lock().lines() {
         let line = line.doing(|| "read a question".into())?;

@@ -8,7 +8,7 @@ use crate::node::Node;
 use crate::trouble::{Result, Trouble};
 use crate::view::{Tone, View, short, took};
 use crate::words::{Look, Timing};
-use evenkeel_report::{Layer, Sync, Timestamp};
+use evenkeel_report::{Layer, Sync};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a repair may take: the agents look at everything every [`crate::stage::PASS_SECONDS`] s anyway.
@@ -234,12 +234,8 @@ fn told(entry: &Entry, about: Option<&str>) -> String {
     format!("{status}{seen}{writer}")
 }
 
-fn now() -> Timestamp {
-    let ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-    Timestamp::from_unix_ms(i64::try_from(ms).unwrap_or(0)).unwrap_or_else(epoch)
-}
-
-fn epoch() -> Timestamp {
-    // Year 1970 is between 1 and 9999.
-    Timestamp::from_unix_ms(0).unwrap_or_else(|| unreachable!("1970 is a year"))
+/// The machine's clock, which the nodes share: milliseconds since 1970.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    i64::try_from(since).unwrap_or(i64::MAX)
 }
