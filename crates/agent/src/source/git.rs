@@ -287,13 +287,12 @@ impl<'a> Repository<'a> {
         if output.code == Some(0) {
             return Ok(output);
         }
-        let said = output.stderr.lines().map(str::trim).filter(|line| !line.is_empty());
-        let telling = said.clone().find(|line| line.starts_with("fatal:") || line.starts_with("error:"));
-        let first = said.clone().find(|line| !line.starts_with("warning:"));
-        // ssh says what is wrong before git says that something is.
-        let mut words: Vec<&str> = vec![];
-        words.extend(first);
-        words.extend(telling.filter(|line| Some(*line) != first));
+        let said: Vec<&str> = output.stderr.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let fatal = said.iter().position(|line| line.starts_with("fatal:") || line.starts_with("error:"));
+        // ssh says what is wrong before git says that something is; its last words, after any banner, are the reason.
+        let before = &said[..fatal.unwrap_or(said.len())];
+        let reason = before.iter().rfind(|line| !line.starts_with("warning:") && !line.starts_with('@'));
+        let words: Vec<&str> = reason.copied().into_iter().chain(fatal.map(|at| said[at])).collect();
         let said = crate::log::plain(evenkeel_report::cut(&words.join("; "), 400));
         let said = self.url.credentials().map_or(said.clone(), |secret| said.replace(secret, "***"));
         let said = if said.is_empty() { format!("git ended with {:?}", output.code) } else { said };
