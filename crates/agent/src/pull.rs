@@ -6,14 +6,20 @@ use crate::config::Config;
 use crate::memory::{LastGood, Memory};
 use crate::pulled::{Adopted, Pulled};
 use crate::source::{Fetched, SourceUrl};
+use evenkeel_core::Interest;
+use evenkeel_host::{OwnWrites, watch::Watcher};
 use evenkeel_spec::{NodeError, Repository};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
-/// How often a folder is looked at, whatever the poll interval says: that asks nobody.
+/// How often a folder is looked at although it did not stir, whatever the poll interval says: that asks nobody.
 const FOLDER_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long after a folder stirred it is read.
+const SAVING: Duration = Duration::from_millis(50);
 
 /// Why a bundle is not the spec of this node: one error a line.
 pub(crate) type Refusal = Vec<String>;
@@ -45,6 +51,10 @@ pub(crate) struct Puller {
     /// Somebody asks for a look now.
     asked: mpsc::Receiver<()>,
     memory: Memory,
+    /// A folder that is the source, watched.
+    watched: Option<(PathBuf, Arc<Watcher>)>,
+    /// It stirs.
+    stirred: Arc<Notify>,
     /// The newest commit that was read, good or bad, and for whom: it need not be read again.
     seen: Option<(String, SourceUrl, String)>,
 }
@@ -57,7 +67,7 @@ impl Puller {
         asked: mpsc::Receiver<()>,
         memory: Memory,
     ) -> Self {
-        Self { config, pulled, asked, memory, seen: None }
+        Self { config, pulled, asked, memory, watched: None, stirred: Arc::default(), seen: None }
     }
 
     /// Put the last good spec in force, before anything is asked of anybody.
@@ -96,6 +106,8 @@ impl Puller {
             let pause = self.pause();
             tokio::select! {
                 () = sleep(pause) => {}
+                // Several files are seldom saved at the same instant.
+                () = self.stirred.notified() => sleep(SAVING).await,
                 asked = self.asked.recv() => if asked.is_none() { return },
                 changed = self.config.changed() => if changed.is_err() { return },
             }
@@ -115,10 +127,15 @@ impl Puller {
     async fn pull(&mut self) {
         let config = self.config.borrow_and_update().clone();
         let Some(source) = config.source.clone() else { return };
+        let watch = self.watch(&source);
         let known = self.known(&source, &config.node);
         let fetch = {
             let (source, config) = (source.clone(), config.clone());
-            tokio::task::spawn_blocking(move || source.fetch(&config, known.as_deref()))
+            tokio::task::spawn_blocking(move || {
+                // Watched before it is read: nothing is saved in between.
+                watch.into_iter().for_each(|(watcher, parts)| watcher.set(parts));
+                source.fetch(&config, known.as_deref())
+            })
         };
         match fetch.await {
             Ok(Ok(None)) => self.reached(&source),
@@ -129,6 +146,23 @@ impl Puller {
             Ok(Err(error)) => self.trouble(&source, &evenkeel_core::chain(&error)),
             Err(error) => self.trouble(&source, &format!("the fetch fell over: {error}")),
         }
+    }
+
+    /// The watch over the folder that is the source now, if it is one, and what is to be watched there. Where that
+    /// cannot be, the interval is short.
+    fn watch(&mut self, source: &SourceUrl) -> Option<(Arc<Watcher>, Vec<Interest>)> {
+        let SourceUrl::Folder(folder) = source else {
+            self.watched = None;
+            return None;
+        };
+        if self.watched.as_ref().is_none_or(|(watched, _)| watched != folder) {
+            let stirred = self.stirred.clone();
+            let watcher = Watcher::start(OwnWrites::default(), move |_| stirred.notify_one());
+            self.watched = Some((folder.clone(), Arc::new(watcher)));
+        }
+        let parts = ["fleet.yaml", "profiles", "tiers", "nodes"].map(|part| folder.join(part));
+        let (_, watcher) = self.watched.as_ref()?;
+        Some((watcher.clone(), parts.map(Interest::File).into()))
     }
 
     fn known(&self, source: &SourceUrl, node: &str) -> Option<String> {
