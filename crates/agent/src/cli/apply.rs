@@ -47,7 +47,7 @@ pub(super) fn apply(place: &ConfigPlace, args: &SpecArgs, format: Format) -> End
 fn item(outcome: &Outcome) -> Value {
     json!({
         "id": outcome.id, "status": outcome.status, "phase": outcome.phase, "reason": outcome.reason,
-        "declared_at": outcome.declared_at, "drift": outcome.drift,
+        "declared_at": outcome.declared_at, "drift": outcome.drift, "repaired": outcome.repaired,
     })
 }
 
@@ -59,9 +59,11 @@ fn text(outcomes: &[Outcome], counts: Counts, commit: &str) -> String {
         let at = outcome.declared_at.as_deref().unwrap_or("no longer in the spec");
         let id = paint::name(&crate::log::plain(&outcome.id));
         let _ = writeln!(text, "{} {id}  {}", paint::status(outcome.status), paint::aside(at));
-        for drift in &outcome.drift {
+        // What is left comes last, beside its reason.
+        let put_right = outcome.repaired.iter().map(|drift| ("put right: ", drift));
+        for (word, drift) in put_right.chain(outcome.drift.iter().map(|drift| ("", drift))) {
             let observed = drift.observed.as_deref().unwrap_or("(nothing)");
-            let line = format!("{} {}: {observed} → {}", drift.layer, drift.attr, drift.desired);
+            let line = format!("{word}{} {}: {observed} → {}", drift.layer, drift.attr, drift.desired);
             let _ = writeln!(text, "  {}", crate::log::plain(&line));
         }
         if let Some(reason) = &outcome.reason {

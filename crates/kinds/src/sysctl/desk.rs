@@ -180,7 +180,10 @@ impl<'a> Desk<'a> {
                 }
                 None => item.findings.push(finding(
                     Verdict::Note,
-                    format!("left the spec, and no other file in sysctl.d says anything: {live} until the next boot"),
+                    format!(
+                        "left the spec, and no other file in sysctl.d says anything: {} until the next boot",
+                        spaced(live)
+                    ),
                 )),
             }
         }
