@@ -15,7 +15,7 @@ mod want;
 use crate::owned::is_owned;
 use cluster::Cluster;
 use evenkeel_core::{
-    Complaint, Fault, Interest, Item, Kind, PgFacts, PgQuestion, Plan, Section, Sensor, Wish, chain,
+    Complaint, Fault, Interest, Item, Kind, PgFacts, PgQuestion, PgServer, Plan, Section, Sensor, Wish, chain,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -97,15 +97,11 @@ reporting:
     fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
         let mut seen: BTreeMap<String, Seen> = BTreeMap::new();
         for (name, item) in &section.items {
-            let want = match &item.wish {
-                Wish::Keep(want) | Wish::Absent(Some(want)) => Some(want),
-                Wish::Absent(None) => None,
-            };
-            seen.insert(name.clone(), look(name, want, asked(item), node));
+            seen.insert(name.clone(), look(name, Some(item), node));
         }
         for name in cluster::all(node)? {
             if !section.items.contains_key(&name) {
-                let there = look(&name, None, vec![], node);
+                let there = look(&name, None, node);
                 seen.extend(left(&there).then_some((name, there)));
             }
         }
@@ -139,7 +135,13 @@ fn asked(item: &Item<Want>) -> Vec<String> {
     names
 }
 
-fn look(name: &str, want: Option<&Want>, settings: Vec<String>, node: &dyn Sensor) -> Seen {
+fn look(name: &str, item: Option<&Item<Want>>, node: &dyn Sensor) -> Seen {
+    let want = item.and_then(|item| match &item.wish {
+        Wish::Keep(want) | Wish::Absent(Some(want)) => Some(want),
+        Wish::Absent(None) => None,
+    });
+    let kept = item.is_some_and(|item| item.kept().is_some());
+    let settings = item.map(asked).unwrap_or_default();
     let cluster = match cluster::find(name, want, node) {
         Ok(Some(cluster)) => cluster,
         Ok(None) => return Seen::None,
@@ -154,9 +156,14 @@ fn look(name: &str, want: Option<&Want>, settings: Vec<String>, node: &dyn Senso
         )),
         Err(fault) => DropIn::Barred(chain(&fault)),
     };
-    let facts = cluster
-        .server
-        .clone()
-        .and_then(|server| node.postgres(&server, &PgQuestion { settings }).map_err(|fault| chain(&fault)));
-    Seen::There(Box::new(There { owed: node.owes(&debt(name)), cluster, drop_in, facts }))
+    let owed = node.owes(&debt(name));
+    let ask =
+        |server: PgServer| node.postgres(&server, &PgQuestion { settings }).map_err(|fault| chain(&fault));
+    let facts = if kept || owed || matches!(drop_in, DropIn::Ours(_)) {
+        cluster.server.clone().and_then(ask)
+    } else {
+        // A server that has nothing of ours, and that nobody names, is none of our business.
+        Err("not asked".to_owned())
+    };
+    Seen::There(Box::new(There { cluster, drop_in, facts, owed }))
 }

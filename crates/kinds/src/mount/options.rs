@@ -138,7 +138,11 @@ fn amount(text: &str) -> Option<u64> {
 /// Options for a remount in place: what is in force on this mount, with what the spec names put over it. A remount
 /// replaces every flag of a mount, so the flags that nobody named must be said again.
 pub(super) fn remount(named: &[String], entry: &MountEntry, bind: bool) -> Vec<String> {
-    let mut options: Vec<String> = entry.options.clone();
+    // Flags only: what else the kernel tells of a mount, such as `idmapped`, mount(8) does not take.
+    const FLAGS: &[&str] =
+        &["ro", "rw", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"];
+    let flag = |option: &&String| FLAGS.contains(&option.as_str());
+    let mut options: Vec<String> = entry.options.iter().filter(flag).cloned().collect();
     for option in named.iter().filter(|option| !userspace(option.split('=').next().unwrap_or(option))) {
         match stand(option, entry) {
             Stand::Off { in_place: true, .. } => {}
@@ -251,7 +255,7 @@ mod tests {
 
     #[test]
     fn a_remount_keeps_the_flags_that_nobody_named() {
-        let entry = entry("tmpfs", "rw,nosuid,relatime", "rw,size=1024k");
+        let entry = entry("tmpfs", "rw,nosuid,relatime,idmapped", "rw,size=1024k");
         let named = ["ro", "size=2m", "noatime", "nofail"].map(str::to_owned);
         assert_eq!(remount(&named, &entry, false), ["nosuid", "ro", "size=2m", "noatime"]);
         assert_eq!(remount(&["rw".into()], &entry, true), ["bind", "rw", "nosuid", "relatime"]);

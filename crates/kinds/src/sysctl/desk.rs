@@ -1,7 +1,8 @@
 //! Where a plan for the kernel's parameters is put together.
 //!
 //! The order of the steps is what a pass that is cut short rests on: a key that left the spec is put back in the kernel
-//! before its line leaves the drop-in, because the line is all that is remembered of it.
+//! before its line leaves the drop-in, because the line is all that is remembered of it. Where one such key cannot be put
+//! back, the lines of all of them stay for the next pass.
 
 use super::want::{Goal, Want, number, same};
 use super::{DropIn, Have, Live, rules};
@@ -18,22 +19,25 @@ pub(super) struct Desk<'a> {
     plan: Plan,
     /// What the drop-in is to say.
     lines: BTreeMap<SysctlKey, String>,
-    /// Lines that go once the kernel is put right.
+    /// Lines that go once the kernel is put back to what others say.
     leaving: BTreeMap<SysctlKey, String>,
     /// Enforced items, and those of them whose line is off.
     enforced: Vec<String>,
     stale: Vec<String>,
+    /// Items that left: those whose line may go at once, and those that wait for the kernel.
     left: Vec<String>,
-    /// Parameters to set before and after the drop-in is done.
-    before: Vec<Task>,
+    restored: Vec<String>,
+    /// Parameters to put back before those lines go, and parameters to set after all.
+    before: Vec<Step>,
     after: Vec<Task>,
 }
 
 impl<'a> Desk<'a> {
     pub(super) fn new(have: &'a Have) -> Self {
         let (plan, lines, leaving) = (Plan::default(), BTreeMap::new(), BTreeMap::new());
-        let (enforced, stale, left) = (vec![], vec![], vec![]);
-        Self { have, plan, lines, leaving, enforced, stale, left, before: vec![], after: vec![] }
+        let (enforced, stale, left, restored) = (vec![], vec![], vec![], vec![]);
+        let (before, after) = (vec![], vec![]);
+        Self { have, plan, lines, leaving, enforced, stale, left, restored, before, after }
     }
 
     /// An item of the section.
@@ -163,7 +167,9 @@ impl<'a> Desk<'a> {
                     item.drift.push(drift(Layer::Kernel, Some(live.clone()), value.to_owned()));
                     if enforced {
                         let step = Step::SetSysctl { key: key.clone(), value: value.to_owned() };
-                        self.before.push(Task::new(name, step));
+                        self.before.push(step);
+                        self.restored.push(name.to_owned());
+                        self.leaving.insert(key.clone(), line.to_owned());
                     }
                 }
                 None => item.findings.push(finding(
@@ -172,10 +178,9 @@ impl<'a> Desk<'a> {
                 )),
             }
         }
-        if enforced {
+        if enforced && !self.leaving.contains_key(key) {
             self.left.push(name.to_owned());
-            self.leaving.insert(key.clone(), line.to_owned());
-        } else {
+        } else if !enforced {
             self.lines.insert(key.clone(), line.to_owned());
         }
         self.plan.items.insert(name.to_owned(), item);
@@ -183,19 +188,17 @@ impl<'a> Desk<'a> {
 
     pub(super) fn finish(mut self) -> Plan {
         self.edited();
-        if !self.stale.is_empty() {
+        let mut first = self.stale;
+        first.append(&mut self.left);
+        if !first.is_empty() {
             let mut lines = self.lines.clone();
             lines.append(&mut self.leaving.clone());
-            self.plan.tasks.push(Task { serves: self.stale, step: write(&lines) });
+            self.plan.tasks.push(Task { serves: first, step: write(&lines) });
         }
-        self.plan.tasks.append(&mut self.before);
-        if !self.left.is_empty() {
-            let step = if self.lines.is_empty() {
-                Step::RemoveFile { path: DROP_IN.into() }
-            } else {
-                write(&self.lines)
-            };
-            self.plan.tasks.push(Task { serves: self.left, step });
+        let serves = || self.restored.clone();
+        self.plan.tasks.extend(self.before.drain(..).map(|step| Task { serves: serves(), step }));
+        if !self.restored.is_empty() {
+            self.plan.tasks.push(Task { serves: serves(), step: write(&self.lines) });
         }
         self.plan.tasks.append(&mut self.after);
         self.plan
@@ -204,7 +207,7 @@ impl<'a> Desk<'a> {
     /// The drop-in says the right things and not in our words: somebody has edited it.
     fn edited(&mut self) {
         let DropIn::Ours(_, text) = &self.have.drop_in else { return };
-        let settled = self.stale.is_empty() && self.left.is_empty();
+        let settled = self.stale.is_empty() && self.left.is_empty() && self.restored.is_empty();
         if !settled || self.lines.is_empty() || *text == render(&self.lines) {
             return;
         }
@@ -227,7 +230,11 @@ fn target(goal: &Goal, live: &str) -> Option<String> {
     }
 }
 
+/// The drop-in with these lines; without any there is none.
 fn write(lines: &BTreeMap<SysctlKey, String>) -> Step {
+    if lines.is_empty() {
+        return Step::RemoveFile { path: DROP_IN.into() };
+    }
     Step::WriteFile { path: DROP_IN.into(), text: render(lines), mode: 0o644 }
 }
 
