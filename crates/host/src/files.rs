@@ -1,6 +1,9 @@
 //! Whole files: read with a bound, replaced atomically, never through a symlink that somebody else may move.
 //!
 //! Nothing here edits a file in place, and nothing here waits: a FIFO or a device is refused before it is opened.
+//!
+//! Why not the `atomic-write-file` crate? It opens the folder by its path, following whatever symlink is there, and names
+//! its temporary file at random, so that killed runs pile up. It keeps owner and mode, and neither label nor attributes.
 
 use crate::walk;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The most paths that may wait to be looked at; beyond it every file is.
 const MOST_WAITING: usize = 1024;
 
+/// How often the watches are set anew while folders come and go; enough once nobody races us.
+const ARMINGS: usize = 4;
+
 /// The watch over all files.
 pub(super) struct Folders {
     own: OwnWrites,
@@ -62,9 +65,6 @@ impl Folders {
             self.watched.clear();
             return;
         }
-        let themselves = self.files.keys().filter(|path| path.is_dir()).cloned();
-        let needed = self.files.keys().filter_map(|path| nearest_folder(path));
-        let needed: BTreeSet<PathBuf> = needed.chain(themselves).collect();
         if self.watcher.is_none() {
             match start(self.news.clone(), self.waker.clone()) {
                 Ok(watcher) => self.watcher = Some(watcher),
@@ -72,7 +72,26 @@ impl Folders {
             }
             self.watched.clear();
         }
+        // A folder may be made between the look for it and the watch on the one above: look again.
+        for _ in 0..ARMINGS {
+            let needed = self.needed();
+            if needed == self.watched {
+                break;
+            }
+            self.watch_only(needed);
+        }
+    }
+
+    /// The folders that tell of our files as things stand.
+    fn needed(&self) -> BTreeSet<PathBuf> {
+        let themselves = self.files.keys().filter(|path| path.is_dir()).cloned();
+        let around = self.files.keys().filter_map(|path| nearest_folder(path));
+        around.chain(themselves).collect()
+    }
+
+    fn watch_only(&mut self, needed: BTreeSet<PathBuf>) {
         let Some(watcher) = &mut self.watcher else { return };
+        self.trouble = None;
         for folder in self.watched.difference(&needed) {
             let _ = watcher.unwatch(folder);
         }

@@ -195,6 +195,7 @@ impl Watch {
                 for key in self.kernel.refresh() {
                     self.offer(Interest::Sysctl(key), None, deliver);
                 }
+                self.tell_degraded();
             }
             self.pace.due(Instant::now()).into_iter().for_each(deliver);
         }
@@ -223,7 +224,7 @@ impl Watch {
     fn follow(&mut self) -> bool {
         let _ = rustix::io::read(&self.woken, &mut [0; 256]);
         let shared = self.shared.clone();
-        let mut state = shared.state();
+        let state = shared.state();
         if state.stop {
             return false;
         }
@@ -233,12 +234,15 @@ impl Watch {
         (self.armed, self.interests) = (state.asked, state.interests.clone());
         drop(state);
         self.arm();
-        state = shared.state();
-        state.armed = self.armed;
-        let degraded = [self.kernel.degraded(), self.folders.degraded(), self.mounts.degraded()];
-        state.degraded = degraded.into_iter().flatten().collect();
+        self.tell_degraded();
+        shared.state().armed = self.armed;
         shared.armed.notify_all();
         true
+    }
+
+    fn tell_degraded(&self) {
+        let degraded = [self.kernel.degraded(), self.folders.degraded(), self.mounts.degraded()];
+        self.shared.state().degraded = degraded.into_iter().flatten().collect();
     }
 
     fn arm(&mut self) {
