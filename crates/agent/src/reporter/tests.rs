@@ -462,7 +462,8 @@ async fn an_answer_that_asks_for_a_full_report_gets_one_and_a_redirect_leads_now
     let server = Server::start(&[redirect, wants, OK]).await;
     let mut rig = start(folder.path(), &server.url, "1h");
     rig.reports.send(report("a")).await.unwrap();
-    assert!(matches!(rig.asked.recv().await, Some(Ask::Full)));
+    let asked = tokio::time::timeout(Duration::from_secs(30), rig.asked.recv()).await.unwrap();
+    assert!(matches!(asked, Some(Ask::Full)));
     assert_eq!(server.seen.lock().unwrap()[0].0, redirect);
     assert!(elsewhere.seen.lock().unwrap().is_empty(), "a redirect was followed");
     until("it is told", || rig.hub.borrow().spool.waiting == 0).await;
