@@ -438,7 +438,7 @@ fn log_repairs(outcomes: &[Outcome], run: &lane::Running, took: Duration) {
             Status::Repaired => tracing::info!(item, ?trigger, took_us, "repaired {item} ({trigger:?})"),
             Status::Error => tracing::warn!(item, ?trigger, "{item} is in error: {reason}"),
             Status::Pending | Status::NonCompliant => {
-                tracing::debug!(item, ?trigger, "{item} is {}: {reason}", outcome.status)
+                tracing::debug!(item, ?trigger, "{item} is {}: {reason}", outcome.status);
             }
             _ => {}
         }
