@@ -228,7 +228,7 @@ fn the_unit_that_changed_a_parameter_is_named() {
     node.rival(7200);
     until("repaired", SOON, || node.sysctl() == "61");
     let corrected = || {
-        let items = node.reports().into_iter().flat_map(|event| event["data"]["items"].as_array().cloned());
+        let items = node.reports().into_iter().filter_map(|event| event["data"]["items"].as_array().cloned());
         items.flatten().find(|item| item["change"] == "corrective")
     };
     until("the repair is told", SOON, || corrected().is_some());
@@ -248,6 +248,11 @@ fn a_mount_unit_that_is_stopped_or_edited_comes_back() {
             node.show(unit, "ActiveState") == "active" && node.show(unit, "InvocationID") != first
         });
     }
+    // Flags that others change are seen from within the service, and put right for everybody.
+    node.sh("systemd-run -q --wait mount -o remount,bind,rw /srv/my-web/static");
+    until("read-only again, as the first process sees it", SOON, || {
+        node.holds("grep -q ' /srv/my-web/static ro' /proc/1/mountinfo")
+    });
     let file = "/etc/systemd/system/srv-cache.mount";
     let right = node.sh(&format!("cat {file}"));
     node.sh(&format!("sed -i s/size=8m/size=9m/ {file}; systemctl daemon-reload"));
