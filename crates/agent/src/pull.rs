@@ -291,11 +291,11 @@ mod tests {
         fn start() -> Self {
             let folder = tempfile::tempdir().unwrap();
             std::fs::create_dir_all(folder.path().join("spec/tiers")).unwrap();
-            let (puller, config, pulled, ask) = puller(folder.path());
+            let (pulling, config, pulled, ask) = puller(folder.path());
             let rig = Self { folder, config, pulled, ask };
             rig.put("fleet.yaml", "version: 1\nfleet: f\nnodes:\n  n1: {tier: db}\n  n2: {tier: db}\n");
             rig.put("tiers/db.yaml", "version: 1\nsysctl:\n  vm.swappiness: 1\n");
-            tokio::spawn(puller.run());
+            tokio::spawn(pulling.run());
             rig
         }
         fn spec(&self) -> PathBuf {

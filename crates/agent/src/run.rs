@@ -29,6 +29,8 @@ use tokio::task::JoinHandle;
 const REPORTS: usize = 64;
 /// How long the end may take for reports on their way to the disk, and then for passes under way.
 const GRACE: Duration = Duration::from_millis(300);
+/// The enforcing loop turns at least this often.
+const PULSE: Duration = Duration::from_secs(5);
 
 /// Where the configuration is read from, for the reload.
 #[derive(Debug, Clone)]
@@ -214,20 +216,29 @@ fn enforcer(
 }
 
 /// What every turn of the enforcing loop does: it is what systemd's watchdog hears, and nothing else is.
-fn pulse() -> Box<dyn FnMut() + Send> {
+///
+/// It wants to be called again well before the watchdog bites, however short an administrator has made its patience.
+fn pulse() -> Box<dyn FnMut() -> Duration + Send> {
     let watchdog = sd_notify::watchdog_enabled().map(|every| every / 4);
     let mut last: Option<Instant> = None;
-    Box::new(move || match (last, watchdog) {
+    Box::new(move || {
+        beat(&mut last, watchdog);
+        watchdog.map_or(PULSE, |every| every.min(PULSE))
+    })
+}
+
+fn beat(last: &mut Option<Instant>, watchdog: Option<Duration>) {
+    match (*last, watchdog) {
         (None, _) => {
             tell_systemd(&[NotifyState::Ready, NotifyState::Watchdog]);
-            last = Some(Instant::now());
+            *last = Some(Instant::now());
         }
         (Some(before), Some(every)) if before.elapsed() >= every => {
             tell_systemd(&[NotifyState::Watchdog]);
-            last = Some(Instant::now());
+            *last = Some(Instant::now());
         }
         _ => {}
-    })
+    }
 }
 
 async fn report(joints: reporter::Joints) {

@@ -30,8 +30,6 @@ pub(crate) use telling::agent;
 
 /// How long a full report waits for sections whose first pass has not ended.
 const FULL_GRACE: Duration = Duration::from_secs(10);
-/// The loop turns at least this often, so that the watchdog sees it turn.
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a pass may take before its items are told as not answering.
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -86,7 +84,7 @@ pub(crate) struct Enforcer<P, W> {
     watching: W,
     joints: Joints,
     wall: fn() -> Timestamp,
-    pulse: Box<dyn FnMut() + Send>,
+    pulse: Box<dyn FnMut() -> Duration + Send>,
     boot_id: String,
     ledger: Ledger,
     lanes: Vec<Lane>,
@@ -116,14 +114,15 @@ struct Done {
 struct SpecKey(Option<String>, Option<String>, Vec<String>);
 
 impl<P: Passes, W: Watching> Enforcer<P, W> {
-    /// A loop that remembers what was off before the restart. `pulse` is called every time round.
+    /// A loop that remembers what was off before the restart. `pulse` is called every time round, and
+    /// tells how soon it must be again.
     pub(crate) fn new(
         passes: P,
         watching: W,
         joints: Joints,
         remembered: OpenItems,
         wall: fn() -> Timestamp,
-        pulse: Box<dyn FnMut() + Send>,
+        pulse: Box<dyn FnMut() -> Duration + Send>,
     ) -> Self {
         Self {
             passes,
@@ -151,8 +150,8 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
     pub(crate) async fn run(mut self) {
         loop {
             self.turn();
-            (self.pulse)();
-            let alarm = self.alarm();
+            let soon = (self.pulse)();
+            let alarm = self.alarm(soon);
             tokio::select! {
                 biased;
                 () = self.joints.wakes.ring() => {}
@@ -395,11 +394,11 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
         self.joints.pulled.borrow().reached
     }
 
-    fn alarm(&self) -> Instant {
-        let now = Instant::now();
+    fn alarm(&self, soon: Duration) -> Instant {
+        let latest = Instant::now() + soon;
         let lanes = self.lanes.iter().filter_map(|lane| lane.alarm(PATIENCE));
         let full = self.full_due.map(|since| since + FULL_GRACE).filter(|_| !self.choked);
-        lanes.chain(full).chain([now + HEARTBEAT]).min().unwrap_or(now + HEARTBEAT)
+        lanes.chain(full).chain([latest]).min().unwrap_or(latest)
     }
 }
 
@@ -439,7 +438,7 @@ fn log_repairs(outcomes: &[Outcome], run: &lane::Running, took: Duration) {
             Status::Repaired => tracing::info!(item, ?trigger, took_us, "repaired {item} ({trigger:?})"),
             Status::Error => tracing::warn!(item, ?trigger, "{item} is in error: {reason}"),
             Status::Pending | Status::NonCompliant => {
-                tracing::debug!(item, ?trigger, "{item} is {}: {reason}", outcome.status)
+                tracing::debug!(item, ?trigger, "{item} is {}: {reason}", outcome.status);
             }
             _ => {}
         }

@@ -183,7 +183,14 @@ fn rig_with(remembered: OpenItems, room: usize) -> Rig {
         open: open_tx,
     };
     let stage = Stage::default();
-    let enforcer = Enforcer::new(stage.clone(), stage.clone(), joints, remembered, wall, Box::new(|| {}));
+    let enforcer = Enforcer::new(
+        stage.clone(),
+        stage.clone(),
+        joints,
+        remembered,
+        wall,
+        Box::new(|| Duration::from_secs(5)),
+    );
     tokio::spawn(enforcer.run());
     Rig { stage, pulled, wakes, asks, reports, standing, open, _config: config, began: Instant::now() }
 }

@@ -207,6 +207,19 @@ fn what_the_disk_does_not_take_waits_in_memory_under_numbers_that_are_never_give
     assert_eq!(Spool::open(&path, ROOMY, 9).unwrap().last(), third, "and the disk knows the new epoch");
 }
 
+#[test]
+fn numbers_of_an_older_memory_that_was_put_back_are_not_believed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (epoch, kept) = (folder.path().join("epoch"), folder.path().join("kept"));
+    append(&mut Spool::open(folder.path(), ROOMY, 7).unwrap(), 0);
+    std::fs::rename(&epoch, &kept).unwrap();
+    let newer = append(&mut Spool::open(folder.path(), ROOMY, 8).unwrap(), 1);
+    assert_eq!(newer, Seq { epoch: 8, n: 1 });
+    std::fs::rename(&kept, &epoch).unwrap();
+    let next = append(&mut Spool::open(folder.path(), ROOMY, 1).unwrap(), 2);
+    assert!(next.epoch > newer.epoch, "{next:?}");
+}
+
 /// A server that answers as it is told to, and keeps what it took.
 struct Server {
     url: String,
@@ -436,14 +449,23 @@ async fn retry_after_is_obeyed() {
 #[tokio::test]
 async fn an_answer_that_asks_for_a_full_report_gets_one_and_a_redirect_leads_nowhere() {
     let folder = tempfile::tempdir().unwrap();
-    let redirect = "HTTP/1.1 307 Elsewhere\r\nlocation: http://127.0.0.1:9/\r\ncontent-length: 0\r\n\r\n";
+    let elsewhere = Server::start(&[OK]).await;
+    let redirect: &'static str = Box::leak(
+        format!(
+            "HTTP/1.1 307 Elsewhere\r\nlocation: {}/v1/events\r\ncontent-length: 0\r\n\r\n",
+            elsewhere.url
+        )
+        .into_boxed_str(),
+    );
     let wants = "HTTP/1.1 200 OK\r\ncontent-length: 20\r\n\r\n{\"want_full\":[\"mw3\"]";
     let wants: &'static str = Box::leak(format!("{}}}", wants.replace("20\r", "21\r")).into_boxed_str());
     let server = Server::start(&[redirect, wants, OK]).await;
     let mut rig = start(folder.path(), &server.url, "1h");
     rig.reports.send(report("a")).await.unwrap();
-    assert!(matches!(rig.asked.recv().await, Some(Ask::Full)));
+    let asked = tokio::time::timeout(Duration::from_secs(30), rig.asked.recv()).await.unwrap();
+    assert!(matches!(asked, Some(Ask::Full)));
     assert_eq!(server.seen.lock().unwrap()[0].0, redirect);
+    assert!(elsewhere.seen.lock().unwrap().is_empty(), "a redirect was followed");
     until("it is told", || rig.hub.borrow().spool.waiting == 0).await;
 }
 

@@ -17,12 +17,18 @@ pub(super) fn of(pid: i32) -> Option<Writer> {
 }
 
 /// The innermost unit in `/proc/PID/cgroup`: of `0::/system.slice/x.service/sub`, `x.service`.
+///
+/// Where there are two trees with units in them, a process that has just ended is at the root of the old one, and
+/// still in its place in the unified one; there its group may be ` (deleted)` already.
 fn unit(cgroup: &str) -> Option<String> {
     let named = |line: &&str| line.starts_with("0::") || line.contains(":name=systemd:");
-    let path = cgroup.lines().find(named)?.splitn(3, ':').nth(2)?;
     let is_unit =
         |part: &&str| [".service", ".scope", ".socket", ".mount"].iter().any(|kind| part.ends_with(kind));
-    path.rsplit('/').find(is_unit).map(str::to_owned)
+    cgroup.lines().filter(named).find_map(|line| {
+        let path = line.splitn(3, ':').nth(2)?;
+        let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+        path.rsplit('/').find(is_unit).map(str::to_owned)
+    })
 }
 
 #[cfg(test)]
@@ -39,6 +45,13 @@ mod tests {
         );
         assert_eq!(unit("4:cpu:/x.service\n1:name=systemd:/y.service\n").as_deref(), Some("y.service"));
         assert_eq!(unit("0::/\n"), None);
+    }
+
+    #[test]
+    fn the_unit_of_a_process_that_has_just_ended_is_still_known() {
+        let both = "9:name=systemd:/\n8:pids:/\n0::/system.slice/rival.service\n";
+        assert_eq!(unit(both).as_deref(), Some("rival.service"));
+        assert_eq!(unit("0::/system.slice/rival.service (deleted)\n").as_deref(), Some("rival.service"));
     }
 
     #[test]
