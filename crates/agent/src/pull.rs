@@ -133,7 +133,9 @@ impl Puller {
             let (source, config) = (source.clone(), config.clone());
             tokio::task::spawn_blocking(move || {
                 // Watched before it is read: nothing is saved in between.
-                watch.into_iter().for_each(|(watcher, parts)| watcher.set(parts));
+                if let Some((watcher, parts)) = watch {
+                    watcher.set(parts);
+                }
                 source.fetch(&config, known.as_deref())
             })
         };

@@ -89,9 +89,9 @@ fn part(command: &Command) -> io::Result<Vec<u8>> {
     }
     // What would be sections of a page of its own is one part of this one.
     let text = String::from_utf8_lossy(&text);
-    let lines = text.lines().filter(|line| ![".SH", ".ie", ".el"].iter().any(|head| line.starts_with(head)));
-    let body: String = lines.map(|line| format!("{line}\n")).collect();
-    Ok(format!(".SS {}\n{body}", command.get_name()).into_bytes())
+    let section = |line: &&str| [".SH", ".ie", ".el"].iter().any(|head| line.starts_with(head));
+    let body: Vec<&str> = text.lines().filter(|line| !section(line)).collect();
+    Ok(format!(".SS {}\n{}\n", command.get_name(), body.join("\n")).into_bytes())
 }
 
 /// What every command takes and the page says once.

@@ -70,7 +70,7 @@ fn text(status: &Status, all: bool) -> String {
     let shown: Vec<&Item> = status.items.iter().filter(|item| all || item.status.is_open()).collect();
     if !shown.is_empty() {
         text.push('\n');
-        shown.iter().for_each(|one| text.push_str(&item(one)));
+        text.extend(shown.iter().map(|one| item(one)));
     }
     let _ = writeln!(text, "\n{}", paint::aside(&footer(status)));
     for why in &status.degraded {
