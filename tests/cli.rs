@@ -137,6 +137,9 @@ fn a_read_only_tree_is_told_and_nothing_would_change_there() {
     let (plan, apply) = (json(&plan), json(&apply));
     assert_eq!(plan["sections"][0]["steps"], Value::Array(vec![]));
     assert_eq!(plan["sections"][0]["items"][0]["findings"][0]["verdict"], "not_applicable");
+    // The file was put right, the kernel could not be: the item is neither repaired nor compliant.
+    assert_eq!(apply["items"][0]["status"], "not_applicable");
+    assert_eq!(apply["items"][0]["repaired"].as_array().map(Vec::len), Some(1));
     assert!(apply["items"][0]["reason"].as_str().unwrap().contains("read-only"), "{apply}");
     assert!(node.holds("grep -q 'vm.swappiness = 1' /etc/sysctl.d/99-evenkeel.conf"));
 }
