@@ -11,6 +11,7 @@ pub(crate) fn on_the_node(list: &str) {
     let start = cpu_ns(std::process::id());
     let mut text = Vec::new();
     for _ in 0..rounds {
+        std::thread::sleep(crate::pass::PAUSE);
         for path in list.lines() {
             text.clear();
             if let Ok(mut file) = std::fs::File::open(path) {

@@ -52,15 +52,24 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         Some("inner-drift") => drift::on_the_node(&args[2]),
+        Some("inner-ask") => pass::on_the_node(&args[2]),
         Some("inner-floor") => floor::on_the_node(&args[2]),
-        _ => table(),
+        _ => table(&args),
     }
 }
 
-fn table() {
-    let mut figures = drift::measure();
-    figures.extend(pass::measure());
-    figures.extend(idle::measure());
+/// The whole table, or the parts that are named: `cargo bench --bench node -- pass`.
+fn table(args: &[String]) {
+    let named: Vec<&str> = args[1..].iter().map(String::as_str).filter(|arg| !arg.starts_with('-')).collect();
+    let wanted = |part: &str| named.is_empty() || named.contains(&part);
+    let mut figures = vec![];
+    let parts: [(&str, fn() -> Vec<Figure>); 3] =
+        [("drift", drift::measure), ("pass", pass::measure), ("idle", idle::measure)];
+    for (name, measure) in parts {
+        if wanted(name) {
+            figures.extend(measure());
+        }
+    }
     let bytes = std::fs::metadata(EVENKEEL).unwrap().len();
     figures.push(Figure::new("release binary", format!("{:.1} MB", bytes as f64 / 1e6), ""));
     println!("| what | measured | aim |\n|---|---|---|");

@@ -253,40 +253,56 @@ pub struct Postgres {
 impl Node {
     /// Make a cluster and start it; it dies with the test.
     pub fn postgres(&self) -> Postgres {
+        self.postgres_named("test", PORT)
+    }
+
+    /// The same, of this name and on this port, for more than one.
+    pub fn postgres_named(&self, name: &str, port: u16) -> Postgres {
         let version = postgres_version();
         self.sh(&format!(
             "install -d -o postgres -g postgres -m 2775 /run/postgresql
-             pg_createcluster --port 5499 {version} test -- --auth-local=peer -N >/dev/null"
+             pg_createcluster --port {port} {version} {name} -- --auth-local=peer -N >/dev/null"
         ));
-        let child = self.start_postgres();
-        Postgres { child, cluster: format!("{version}/test") }
+        let child = self.start_named(name, port);
+        Postgres { child, cluster: format!("{version}/{name}") }
     }
 
     /// Start the cluster that was made.
     pub fn start_postgres(&self) -> Child {
+        self.start_named("test", PORT)
+    }
+
+    fn start_named(&self, name: &str, port: u16) -> Child {
         let version = postgres_version();
         let log = std::fs::File::create(self.dir.path().join("postgres.log")).unwrap();
         let mut command = self.command("setpriv");
         command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=KILL", "--"]);
         command.arg(format!("/usr/lib/postgresql/{version}/bin/postgres"));
-        command.args(["-D", &format!("/var/lib/postgresql/{version}/test")]);
-        command.args(["-c", &format!("config_file=/etc/postgresql/{version}/test/postgresql.conf")]);
+        command.args(["-D", &format!("/var/lib/postgresql/{version}/{name}")]);
+        command.args(["-c", &format!("config_file=/etc/postgresql/{version}/{name}/postgresql.conf")]);
         let child =
             command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        until("PostgreSQL answers", Duration::from_secs(30), || self.holds(&format!("{PSQL} -c 'select 1'")));
+        until("PostgreSQL answers", Duration::from_secs(30), || {
+            self.holds(&format!("{PSQL} -p {port} postgres -c 'select 1'"))
+        });
         child
     }
 
     /// Ask the cluster, over its Unix socket; what it answered.
     pub fn sql(&self, query: &str) -> String {
-        let out =
-            self.command("sh").args(["-ec", &format!("{PSQL} -c \"$1\""), "sh", query]).output().unwrap();
+        let out = self
+            .command("sh")
+            .args(["-ec", &format!("{PSQL} -p {PORT} postgres -c \"$1\""), "sh", query])
+            .output()
+            .unwrap();
         assert!(out.status.success(), "{query}\n{}", text(&out));
         String::from_utf8(out.stdout).unwrap().trim().to_owned()
     }
 }
 
-const PSQL: &str = "setpriv --reuid=postgres --regid=postgres --init-groups -- psql -XAtq -h /run/postgresql -p 5499 postgres";
+const PSQL: &str = "setpriv --reuid=postgres --regid=postgres --init-groups -- psql -XAtq -h /run/postgresql";
+/// The port of the cluster that tests ask.
+const PORT: u16 = 5499;
 
 impl Postgres {
     /// Stop it, at once and cleanly.

@@ -8,6 +8,7 @@ use crate::sealed::{self, Sealed};
 use evenkeel_host::files;
 use evenkeel_spec::Bundle;
 use serde::{Deserialize, Serialize};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,26 @@ impl Memory {
     pub(crate) fn open(folder: &Path) -> io::Result<Self> {
         files::make_folder(folder, 0o700)?;
         Ok(Self::at(folder))
+    }
+
+    /// Have the folder to oneself for as long as what is returned lives: two agents would number their reports alike,
+    /// and a hub would take the one's for the other's.
+    ///
+    /// # Errors
+    /// Another agent has it, or it cannot be opened.
+    pub(crate) fn alone(&self) -> io::Result<File> {
+        let folder = File::open(&self.folder)?;
+        match folder.try_lock() {
+            Ok(()) => Ok(folder),
+            Err(TryLockError::Error(error)) => Err(error),
+            Err(TryLockError::WouldBlock) => {
+                let why = format!(
+                    "another agent keeps its state in {}: give this one a state_dir of its own",
+                    self.folder.display()
+                );
+                Err(io::Error::new(io::ErrorKind::AddrInUse, why))
+            }
+        }
     }
 
     /// The memory in `folder`, to read from.
@@ -128,6 +149,16 @@ mod tests {
         let again = Memory::at(&folder.path().join("state"));
         assert_eq!(again.last_good(), Some(good()));
         assert_eq!(again.open_items(), open.into());
+    }
+
+    #[test]
+    fn two_agents_do_not_share_a_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = Memory::open(folder.path()).unwrap();
+        let held = memory.alone().unwrap();
+        assert!(memory.alone().unwrap_err().to_string().contains("state_dir of its own"));
+        drop(held);
+        memory.alone().unwrap();
     }
 
     #[test]

@@ -74,7 +74,14 @@ async fn daemon(config: Config, place: ConfigPlace) -> io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut stop = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let config = Arc::new(config);
-    tracing::info!(node = config.node, source = ?config.source, hub = config.hub, "evenkeel {} starts", env!("CARGO_PKG_VERSION"));
+    let source = config.source.as_ref().map(ToString::to_string);
+    tracing::info!(
+        node = config.node,
+        source,
+        hub = config.hub,
+        "evenkeel {} starts",
+        env!("CARGO_PKG_VERSION")
+    );
     let (configs, _) = watch::channel(config);
     let mut running = Running::start(&configs).await?;
     loop {
@@ -95,6 +102,8 @@ async fn daemon(config: Config, place: ConfigPlace) -> io::Result<()> {
 
 /// The loops, running.
 struct Running {
+    /// The state folder is ours.
+    _alone: Option<std::fs::File>,
     asks: mpsc::Sender<Ask>,
     memory: Memory,
     open: watch::Receiver<OpenItems>,
@@ -113,6 +122,11 @@ impl Running {
             tracing::warn!(%error, "the state folder cannot be made; a restart will remember nothing");
             Memory::at(&config.state_dir)
         });
+        let alone = match memory.alone() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return Err(error),
+            // Where it cannot be had at all, nothing is written there either.
+            alone => alone.ok(),
+        };
         let (pulled, pulled_rx) = watch::channel(Pulled::default());
         let (standing, standing_rx) = watch::channel(Standing::default());
         let (hub, hub_rx) = watch::channel(HubStanding::default());
@@ -148,6 +162,7 @@ impl Running {
             pulls,
         };
         Ok(Self {
+            _alone: alone,
             asks,
             memory: memory.clone(),
             open: open_rx.clone(),

@@ -139,7 +139,10 @@ fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
     let repaired = if apart { look.before.drift.clone() } else { vec![] };
     let mut drift = if apart { vec![] } else { look.before.drift.clone() };
     merge(&mut drift, after.iter().flat_map(|plan| plan.drift.iter().cloned()));
-    merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));
+    if status != Status::Repaired {
+        // What a finding is off by beside a repair was not repaired.
+        merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));
+    }
     let origin = goal.items().get(name).map(|item| item.origin.to_string());
     let id = format!("{}/{name}", goal.kind());
     Outcome { id, status, phase, reason, drift, repaired, declared_at: origin }
@@ -192,16 +195,15 @@ fn mark(finding: &Finding) -> Mark {
     }
 }
 
-/// The worst mark; its reason, and those of equal rank, joined. A repair has none of its own, so notes may speak
-/// beside it. Nothing at all is compliant.
+/// The worst mark; its reason, and those of equal rank, joined. A repair has none of its own, so notes and what does
+/// not apply may speak beside it. Nothing at all is compliant.
 fn worst(marks: impl Iterator<Item = Mark>) -> Mark {
     let marks: Vec<Mark> = marks.collect();
     let Some(status) = marks.iter().map(|mark| mark.0).max() else {
         return (Status::Compliant, None, None);
     };
     let worst = || marks.iter().filter(|mark| mark.0 == status);
-    let speaks =
-        |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 == Status::Compliant);
+    let speaks = |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 < Status::Repaired);
     let reasons: Vec<&str> = marks.iter().filter(speaks).filter_map(|mark| mark.2.as_deref()).collect();
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     (status, worst().find_map(|mark| mark.1), reason)

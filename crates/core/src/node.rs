@@ -28,6 +28,10 @@ pub trait Sensor {
     /// # Errors
     /// It is there and reading it fails for another reason than rights.
     fn sysctl(&self, key: &SysctlKey) -> Result<SysctlSeen, Fault>;
+    /// Whether a kernel parameter cannot be written because its tree is mounted read-only, as in a container.
+    fn sysctl_frozen(&self, _key: &SysctlKey) -> bool {
+        false
+    }
     /// The mount table of this mount namespace, in the kernel's order; escapes are decoded.
     ///
     /// # Errors

@@ -157,6 +157,19 @@ pub fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Remove a folder and all that is in it; it need not be there, and may be a file. Symlinks are removed, not what they
+/// lead to.
+///
+/// # Errors
+/// Something of it is there and cannot be removed.
+pub fn remove_tree(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => remove(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Replace a file, whole and atomically: a reader, a crash or a power cut meets the old file or the new one.
 ///
 /// Missing folders above it are made. An old file keeps its owner, permission bits, label and user attributes; a new

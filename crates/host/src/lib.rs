@@ -78,6 +78,9 @@ impl Sensor for Host {
     fn sysctl(&self, key: &SysctlKey) -> Result<SysctlSeen, Fault> {
         sysctl::see(&self.own, key)
     }
+    fn sysctl_frozen(&self, key: &SysctlKey) -> bool {
+        sysctl::frozen(key)
+    }
     fn mounts(&self) -> Result<Vec<MountEntry>, Fault> {
         mounting::mounts()
     }

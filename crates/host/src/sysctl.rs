@@ -90,6 +90,11 @@ pub(crate) fn see(own: &OwnWrites, key: &SysctlKey) -> Result<SysctlSeen, Fault>
     }
 }
 
+/// Whether the parameter's tree is mounted read-only. Rights are another matter: those are told by trying.
+pub(crate) fn frozen(key: &SysctlKey) -> bool {
+    rustix::fs::access(key.path(), rustix::fs::Access::WRITE_OK) == Err(Errno::ROFS)
+}
+
 fn unreadable(key: &SysctlKey) -> &'static str {
     let write_only = rustix::fs::stat(key.path()).is_ok_and(|stat| stat.st_mode & 0o444 == 0);
     if write_only { "it can be written only" } else { "no rights to read it" }

@@ -31,6 +31,8 @@ pub struct Have {
 /// What was seen of one parameter; trouble with one is no trouble with another.
 enum Live {
     Seen(SysctlSeen),
+    /// It is off and lies on a tree that is mounted read-only.
+    Frozen(String),
     Trouble(Class, String),
 }
 
@@ -87,6 +89,9 @@ vm.swappiness: {at_least: 1, at_most: 10}
         let left = drop_in.entries().into_iter().flat_map(|entries| entries.keys().cloned());
         let live = named.chain(left).map(|key: SysctlKey| {
             let seen = match node.sysctl(&key) {
+                Ok(SysctlSeen::Value(value)) if off(section, &key, &value) && node.sysctl_frozen(&key) => {
+                    Live::Frozen(value)
+                }
                 Ok(seen) => Live::Seen(seen),
                 Err(fault) => Live::Trouble(fault.class, chain(&fault)),
             };
@@ -109,6 +114,22 @@ vm.swappiness: {at_least: 1, at_most: 10}
             }
         }
         desk.finish()
+    }
+}
+
+/// Whether an enforced item would have a parameter set to something else.
+fn off(section: &Section<Want>, key: &SysctlKey, value: &str) -> bool {
+    let mut kept =
+        section.kept().filter(|(name, _, item)| item.enforced() && name.parse().as_ref() == Ok(key));
+    kept.any(|(_, want, _)| want.goal().is_some_and(|goal| !goal.met_by(value)))
+}
+
+impl Live {
+    fn value(&self) -> Option<&str> {
+        match self {
+            Self::Seen(SysctlSeen::Value(value)) | Self::Frozen(value) => Some(value),
+            Self::Seen(_) | Self::Trouble(..) => None,
+        }
     }
 }
 

@@ -60,10 +60,16 @@ fn source(text: &str) -> Result<SourceUrl, Failure> {
 }
 
 fn fetch(source: &SourceUrl, config: &Config) -> Result<Loaded, Failure> {
-    // A repository of its own: the agent's is the agent's, and it may be fetching.
-    let scratch = tempfile::TempDir::with_prefix("evenkeel-").map_err(|error| Failure::wrong(&error))?;
-    let config = Config { state_dir: scratch.path().to_owned(), ..config.clone() };
-    let fetched = source.fetch(&config, None).map_err(|error| Failure::wrong(&error))?;
+    let fetched = match source {
+        SourceUrl::Folder(_) => source.fetch(config, None),
+        SourceUrl::Git(_) => {
+            // A repository of its own: the agent's is the agent's, and it may be fetching.
+            let scratch =
+                tempfile::TempDir::with_prefix("evenkeel-").map_err(|error| Failure::wrong(&error))?;
+            source.fetch(&Config { state_dir: scratch.path().to_owned(), ..config.clone() }, None)
+        }
+    };
+    let fetched = fetched.map_err(|error| Failure::wrong(&error))?;
     let fetched = fetched.ok_or_else(|| Failure::Wrong("the source gave nothing".to_owned()))?;
     Ok(Loaded { bundle: fetched.bundle, commit: fetched.commit })
 }

@@ -3,8 +3,10 @@
 use super::load::{self, Default};
 use super::{Ending, Failure, Format, ReportFormat, SpecArgs, WRONG, paint};
 use crate::run::ConfigPlace;
+use evenkeel_core::{Goal, GoalItem};
 use evenkeel_kinds::KINDS;
-use evenkeel_spec::{Bundle, Problems, Repository};
+use evenkeel_spec::{Bundle, NodeError, Problems, Repository};
+use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -63,11 +65,47 @@ fn text(problems: &Problems, summary: Option<String>) -> String {
 }
 
 /// `evenkeel render NODE`.
-pub(super) fn render(place: &ConfigPlace, node: &str, spec: &str) -> Ending {
+pub(super) fn render(place: &ConfigPlace, node: &str, spec: &str, format: Format) -> Ending {
     let config = load::config(place)?;
     let loaded = load::load(&config, Some(spec), Default::Source)?;
-    let rendered = read(&loaded.bundle)?.render(node).map_err(|error| Failure::wrong(&error))?;
+    let repository = read(&loaded.bundle)?;
+    if format == Format::Json {
+        return paint::json(&merged(&repository, node)?, 0);
+    }
+    let rendered = repository.render(node).map_err(|error| Failure::wrong(&error))?;
     paint::raw(rendered.as_bytes())
+}
+
+/// The merged spec of a node, whatever machine asks for it.
+fn merged(repository: &Repository, node: &str) -> Result<Value, Failure> {
+    let spec = match repository.node(node, None) {
+        Err(NodeError::OtherMachine { wanted, .. }) => repository.node(node, Some(&wanted)),
+        spec => spec,
+    };
+    let spec = spec.map_err(|error| Failure::wrong(&error))?;
+    let item = |item: &GoalItem| {
+        let wish = if item.fields.is_null() { json!({"absent": true}) } else { said(&item.fields) };
+        json!({"mode": item.mode, "declared_at": item.origin.to_string(), "wish": wish})
+    };
+    let section = |goal: &dyn Goal| -> Map<String, Value> {
+        goal.items().iter().map(|(name, one)| (name.clone(), item(one))).collect()
+    };
+    let sections = spec.goals.iter().map(|goal| (goal.kind().to_owned(), section(goal.as_ref()).into()));
+    let (who, sections) = (&spec.identity, sections.collect::<Map<_, _>>());
+    Ok(json!({
+        "fleet": who.fleet, "node": who.name, "tier": who.tier, "labels": who.labels, "mode": spec.mode,
+        "sections": sections,
+    }))
+}
+
+/// Fields that nobody said are left out.
+fn said(fields: &Value) -> Value {
+    let Value::Object(fields) = fields else { return fields.clone() };
+    fields
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// `evenkeel schema`.

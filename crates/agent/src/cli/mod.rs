@@ -5,6 +5,7 @@
 mod apply;
 mod load;
 mod look;
+mod man;
 mod paint;
 mod plan;
 mod status;
@@ -26,7 +27,7 @@ const BAD_CONFIG: u8 = 78;
 
 /// Keeps this node even with a spec that is pulled from a git repository.
 #[derive(Debug, Parser)]
-#[command(name = "evenkeel", version, about, max_term_width = 100)]
+#[command(name = "evenkeel", version, max_term_width = 100)]
 struct Cli {
     /// The agent's configuration.
     #[arg(long, global = true, env = "EVENKEEL_CONFIG", value_name = "FILE")]
@@ -92,6 +93,9 @@ enum Command {
         /// The spec repository.
         #[arg(long, value_name = "SOURCE")]
         spec: String,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
     /// Print the JSON Schema of what a spec repository is written in.
     Schema {
@@ -198,7 +202,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::Status { watch, all, format } => status::status(&place, watch, all, format),
         Command::Explain { item, spec, format } => look::explain(&place, &item, &spec, format),
         Command::Validate { dir, format } => look::validate(&dir, format),
-        Command::Render { node, spec } => look::render(&place, &node, &spec),
+        Command::Render { node, spec, format } => look::render(&place, &node, &spec, format),
         Command::Schema { which } => look::schema(which.as_deref()),
         Command::Kinds { format } => look::kinds(format),
         Command::Completions { shell } => {
@@ -207,9 +211,7 @@ fn dispatch(cli: Cli) -> Ending {
             paint::raw(&script)
         }
         Command::Man => {
-            let mut page = vec![];
-            let made = clap_mangen::Man::new(Cli::command()).render(&mut page);
-            made.map_err(|error| Failure::wrong(&error))?;
+            let page = man::page(Cli::command()).map_err(|error| Failure::wrong(&error))?;
             paint::raw(&page)
         }
     }

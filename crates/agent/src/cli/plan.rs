@@ -110,8 +110,7 @@ impl Section<'_> {
             .iter()
             .map(|(name, item)| {
                 let finding = |finding: &Finding| {
-                    let verdict = format!("{:?}", finding.verdict);
-                    json!({"verdict": verdict, "reason": finding.reason, "drift": finding.drift})
+                    json!({"verdict": verdict(finding.verdict), "reason": finding.reason, "drift": finding.drift})
                 };
                 json!({
                     "id": format!("{kind}/{name}"), "mode": self.mode(name), "declared_at": self.declared_at(name),
@@ -165,6 +164,17 @@ impl Section<'_> {
         if text.ends_with('\n') && !plan.tasks.is_empty() {
             text.push('\n');
         }
+    }
+}
+
+/// A verdict as programs read it: the words of a report, and `note`.
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::NotApplicable => "not_applicable",
+        Verdict::Note => "note",
+        Verdict::Pending => "pending",
+        Verdict::NonCompliant => "non_compliant",
+        Verdict::Error => "error",
     }
 }
 

@@ -3,7 +3,6 @@
 use super::{Ending, Failure, Format, OFF, paint};
 use crate::control::{self, Question, Reply, Status};
 use crate::run::ConfigPlace;
-use comfy_table::{ContentArrangement, Table, presets};
 use evenkeel_report::Item;
 use std::fmt::Write as _;
 use std::io::{IsTerminal as _, Write as _};
@@ -70,7 +69,8 @@ fn text(status: &Status, all: bool) -> String {
     }
     let shown: Vec<&Item> = status.items.iter().filter(|item| all || item.status.is_open()).collect();
     if !shown.is_empty() {
-        let _ = writeln!(text, "\n{}", table(&shown));
+        text.push('\n');
+        shown.iter().for_each(|one| text.push_str(&item(one)));
     }
     let _ = writeln!(text, "\n{}", paint::aside(&footer(status)));
     for why in &status.degraded {
@@ -79,25 +79,19 @@ fn text(status: &Status, all: bool) -> String {
     text
 }
 
-fn table(items: &[&Item]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["STATUS", "ITEM", "OFF BY", "SINCE", "DECLARED AT"]);
-    for item in items {
-        let since = item.since.map(|since| since.to_string()).unwrap_or_default();
-        let declared = item.declared_at.clone().unwrap_or_default();
-        table.add_row([
-            item.status.word().to_owned(),
-            crate::log::plain(&item.id),
-            off_by(item),
-            since,
-            declared,
-        ]);
+/// An item and, below it, what it is off by; as wide as it is, so that a terminal may wrap it and a program need not.
+fn item(item: &Item) -> String {
+    let since = item.since.map(|since| format!("since {since}"));
+    let aside: Vec<String> = since.into_iter().chain(item.declared_at.clone()).collect();
+    let (status, id) = (paint::status(item.status), paint::name(&crate::log::plain(&item.id)));
+    let mut text = format!("{status} {id}  {}\n", paint::aside(&crate::log::plain(&aside.join("  "))));
+    for line in off_by(item) {
+        let _ = writeln!(text, "  {line}");
     }
-    table
+    text
 }
 
-fn off_by(item: &Item) -> String {
+fn off_by(item: &Item) -> Vec<String> {
     let mut lines: Vec<String> = item
         .drift
         .iter()
@@ -115,7 +109,7 @@ fn off_by(item: &Item) -> String {
         let unit = writer.unit.as_ref().map(|unit| format!(" in {unit}")).unwrap_or_default();
         lines.push(crate::log::plain(&format!("written by {comm} (pid {}){unit}", writer.pid)));
     }
-    lines.join("\n")
+    lines
 }
 
 fn footer(status: &Status) -> String {

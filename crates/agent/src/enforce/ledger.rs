@@ -208,12 +208,17 @@ impl Ledger {
         &self.gone
     }
 
-    /// These were told. A repair that was told is a compliant item from now on.
+    /// These were told. A repair that was told is a compliant item from now on; what was put right for having left the
+    /// spec is none at all.
     pub(crate) fn told<'a>(&mut self, ids: impl IntoIterator<Item = &'a str>) {
         for id in ids {
             self.untold.remove(id);
             let Some(item) = self.items.get_mut(id) else { continue };
             item.repaired.clear();
+            if item.status == Status::Repaired && item.declared_at.is_none() {
+                self.forget(id);
+                continue;
+            }
             if item.status == Status::Repaired {
                 *item = Item {
                     id: std::mem::take(&mut item.id),

@@ -75,7 +75,8 @@ fn sentence(spec: &SpecState, counts: Counts, worst: Option<(&str, Status)>, set
     match worst {
         Some((id, status)) => {
             let (open, total) = (counts.open(), counts.total());
-            format!("not even: {open} of {total} items at {commit}, {id} is {status}{refused}")
+            let is = if status == Status::Error { "is in error".to_owned() } else { format!("is {status}") };
+            format!("not even: {open} of {total} items at {commit}, {id} {is}{refused}")
         }
         None if !settled => format!("looking: the first pass at {commit} is under way{refused}"),
         None => format!("even: {} items at {commit}{refused}", counts.total()),
@@ -104,7 +105,7 @@ mod tests {
         let failed = SpecState { sync: Sync::Failed, errors: vec!["tiers/db.yaml:14: no".into()], ..spec };
         assert_eq!(
             sentence(&failed, off, Some(("sysctl/a.b", Status::Error)), true),
-            "not even: 2 of 42 items at 3f2c1a99, sysctl/a.b is error; spec refused: tiers/db.yaml:14: no"
+            "not even: 2 of 42 items at 3f2c1a99, sysctl/a.b is in error; spec refused: tiers/db.yaml:14: no"
         );
         let none = SpecState { errors: vec!["source: no route".into()], ..SpecState::default() };
         assert_eq!(sentence(&none, Counts::default(), None, true), "no spec yet; source: no route");

@@ -85,9 +85,10 @@ impl<'a> Repository<'a> {
             return Ok(());
         }
         let doing = "make the repository in the state folder";
-        files::make_folder(&self.folder, 0o700).map_err(|error| FetchError::from(doing, error))?;
+        let made = files::make_folder(&self.folder, 0o700).inspect_err(|_| self.start_anew());
+        made.map_err(|error| FetchError::from(doing, error))?;
         let git = self.git(&["init", "--quiet", "--bare", "--template=", "."]).folder(&self.folder);
-        self.run(git, ASK_DEADLINE, 64 * 1024, doing).and_then(|output| self.well(output, doing)).map(|_| ())
+        self.here(git, 64 * 1024, doing).map(|_| ())
     }
 
     fn take(&self) -> Result<(), FetchError> {
@@ -100,7 +101,9 @@ impl<'a> Repository<'a> {
         let fetched =
             self.run(git, FETCH_DEADLINE, 64 * 1024, "fetch").and_then(|output| self.well(output, "fetch"));
         let Err(error) = fetched else { return Ok(()) };
-        if self.sweep() >= TOTAL_CAP {
+        let largest = self.sweep();
+        self.start_anew();
+        if largest >= TOTAL_CAP {
             let (url, mib) = (&self.url.url, TOTAL_CAP >> 20);
             return Err(FetchError::new(format!(
                 "fetch ({url}): stopped, a fetch may bring {mib} MiB and not more"
@@ -126,8 +129,7 @@ impl<'a> Repository<'a> {
     /// One line that is an object's id.
     fn object(&self, args: &[&str]) -> Result<String, FetchError> {
         let doing = "read what was fetched";
-        let output = self.run(self.git(args).folder(&self.folder), ASK_DEADLINE, 4096, doing)?;
-        let output = self.well(output, doing)?;
+        let output = self.here(self.git(args).folder(&self.folder), 4096, doing)?;
         let id = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         if is_object(&id) { Ok(id) } else { Err(FetchError::new(doing)) }
     }
@@ -135,8 +137,7 @@ impl<'a> Repository<'a> {
     fn bundle(&self, commit: &str) -> Result<Bundle, FetchError> {
         let doing = "list the files that were fetched";
         let git = self.git(&["ls-tree", "-r", "-z", "-l", "--full-tree", commit]).folder(&self.folder);
-        let output =
-            self.run(git, ASK_DEADLINE, LISTING_CAP, doing).and_then(|output| self.well(output, doing))?;
+        let output = self.here(git, LISTING_CAP, doing)?;
         let mut bundle = Bundle::default();
         let mut blobs = vec![];
         let mut total = 0;
@@ -170,7 +171,7 @@ impl<'a> Repository<'a> {
         let ids: String = blobs.iter().flat_map(|blob| [blob.id.as_str(), "\n"]).collect();
         let cap = usize::try_from(total).unwrap_or(usize::MAX) + blobs.len() * 96;
         let git = self.git(&["cat-file", "--batch", "--buffer"]).folder(&self.folder).input(ids);
-        let output = self.run(git, ASK_DEADLINE, cap, doing).and_then(|output| self.well(output, doing))?;
+        let output = self.here(git, cap, doing)?;
         let mut rest = &output.stdout[..];
         for blob in blobs {
             let (content, after) = next_object(rest, &blob.id).ok_or_else(|| FetchError::new(doing))?;
@@ -265,6 +266,20 @@ impl<'a> Repository<'a> {
     fn run(&self, git: Program, deadline: Duration, cap: usize, doing: &str) -> Result<Output, FetchError> {
         let place = &self.url.url;
         git.run(deadline, cap).map_err(|error| FetchError::from(format!("{doing} ({place})"), error))
+    }
+
+    /// Ask git for something of what is here. Where it cannot tell, what is here is not worth keeping.
+    fn here(&self, git: Program, cap: usize, doing: &str) -> Result<Output, FetchError> {
+        let told = self.run(git, ASK_DEADLINE, cap, doing).and_then(|output| self.well(output, doing));
+        told.inspect_err(|_| self.start_anew())
+    }
+
+    /// Remove the repository: a git that was killed leaves locks, a power cut leaves empty files, and either would be
+    /// in the way of every fetch to come. The next one makes a new repository, and brings one commit.
+    fn start_anew(&self) {
+        if let Err(error) = files::remove_tree(&self.folder) {
+            tracing::warn!(%error, "the repository in the state folder cannot be removed");
+        }
     }
 
     /// An output with exit code 0, or what git had to say instead.

@@ -171,7 +171,7 @@ fn a_fetch_of_more_than_its_cap_is_stopped_and_leaves_nothing_behind() {
     let mut left = 0;
     let mut folders = vec![rig.folder.path().join("state/git")];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let kind = entry.file_type().unwrap();
             if kind.is_dir() {
                 folders.push(entry.path());
@@ -184,6 +184,35 @@ fn a_fetch_of_more_than_its_cap_is_stopped_and_leaves_nothing_behind() {
     rig.git(&["rm", "--quiet", "-r", "files"]);
     let small = rig.commit();
     assert_eq!(rig.fetched(None).commit, small, "and a smaller one comes through after it");
+}
+
+#[test]
+fn a_repository_that_a_crash_has_spoilt_is_made_anew() {
+    let rig = Rig::new();
+    rig.put("fleet.yaml", "version: 1\n");
+    rig.commit();
+    rig.fetched(None);
+    let here = rig.folder.path().join("state/git");
+    let empty = |name: &str| std::fs::write(here.join(name), "").unwrap();
+    let spoil: [(&str, &dyn Fn()); 6] = [
+        ("a lock of a git that was killed", &|| empty("shallow.lock")),
+        ("a lock on the branch", &|| empty("refs/evenkeel/head.lock")),
+        ("a head without a word in it", &|| empty("HEAD")),
+        ("a branch without a word in it", &|| empty("refs/evenkeel/head")),
+        ("objects that are not there", &|| std::fs::remove_dir_all(here.join("objects")).unwrap()),
+        ("a file in its place", &|| {
+            std::fs::remove_dir_all(&here).unwrap();
+            std::fs::write(&here, "").unwrap();
+        }),
+    ];
+    for (what, spoil) in spoil {
+        spoil();
+        let commit = rig.commit();
+        // One fetch may meet it and fail; the one after it must not.
+        let told = rig.fetch(None).err();
+        let next = rig.fetch(None).unwrap_or_else(|again| panic!("{what}: {told:?}, then {again}")).unwrap();
+        assert_eq!(next.commit, commit, "{what}");
+    }
 }
 
 #[test]

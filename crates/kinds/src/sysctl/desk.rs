@@ -61,6 +61,12 @@ impl<'a> Desk<'a> {
     fn kernel(&mut self, name: &str, key: &SysctlKey, goal: &Goal, enforced: bool, item: &mut ItemPlan) {
         let value = match &self.have.live[key] {
             Live::Seen(SysctlSeen::Value(value)) => value,
+            Live::Frozen(value) => {
+                let reason =
+                    format!("{key} cannot be set here: its tree is mounted read-only, as in a container");
+                let drift = Some(drift(Layer::Kernel, Some(spaced(value)), goal.to_string()));
+                return item.findings.push(Finding { verdict: Verdict::NotApplicable, reason, drift });
+            }
             Live::Seen(SysctlSeen::Absent) => {
                 let why =
                     format!("waiting: this kernel has no {key} (yet); it is in {DROP_IN} for when it has");
@@ -80,7 +86,7 @@ impl<'a> Desk<'a> {
                 format!("{key} is `{value}`: a range is for a parameter that is one number; say a value");
             return item.findings.push(finding(Verdict::Error, why));
         };
-        item.drift.push(drift(Layer::Kernel, Some(value.clone()), goal.to_string()));
+        item.drift.push(drift(Layer::Kernel, Some(spaced(value)), goal.to_string()));
         if enforced {
             self.after.push(Task::new(name, Step::SetSysctl { key: key.clone(), value: target }));
         }
@@ -114,9 +120,9 @@ impl<'a> Desk<'a> {
             Goal::Exactly(value) => return Some((*value).to_owned()),
             Goal::Within(range) => range,
         };
-        let live = match &self.have.live[key] {
-            Live::Seen(SysctlSeen::Value(value)) => Some(number(value)?),
-            _ => None,
+        let live = match self.have.live[key].value() {
+            Some(value) => Some(number(value)?),
+            None => None,
         };
         let others = self.have.boot.others(key).and_then(|said| number(said.value?));
         let ours = old.and_then(|old| number(old)).filter(|&n| range.clamp(n) == n);
@@ -160,11 +166,11 @@ impl<'a> Desk<'a> {
         let mut item = ItemPlan::default();
         item.drift.push(drift(Layer::File(DROP_IN.into()), Some(line.to_owned()), "absent".into()));
         let others = self.have.boot.others(key).and_then(|said| said.value);
-        if let Live::Seen(SysctlSeen::Value(live)) = &self.have.live[key] {
+        if let Some(live) = self.have.live[key].value() {
             match others {
                 Some(value) if same(value, live) || rules::refused(key).is_some() => {}
                 Some(value) => {
-                    item.drift.push(drift(Layer::Kernel, Some(live.clone()), value.to_owned()));
+                    item.drift.push(drift(Layer::Kernel, Some(spaced(live)), value.to_owned()));
                     if enforced {
                         let step = Step::SetSysctl { key: key.clone(), value: value.to_owned() };
                         self.before.push(step);
@@ -244,6 +250,11 @@ fn render(lines: &BTreeMap<SysctlKey, String>) -> String {
         let _ = writeln!(text, "{key} = {value}");
     }
     text
+}
+
+/// A value with one blank between its words, where the kernel has tabs.
+fn spaced(value: &str) -> String {
+    value.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn drift(layer: Layer, observed: Option<String>, desired: String) -> Drift {
