@@ -203,7 +203,8 @@ fn worst(marks: impl Iterator<Item = Mark>) -> Mark {
         return (Status::Compliant, None, None);
     };
     let worst = || marks.iter().filter(|mark| mark.0 == status);
-    let speaks = |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 == Status::Compliant);
+    let speaks =
+        |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 == Status::Compliant);
     let reasons: Vec<&str> = marks.iter().filter(speaks).filter_map(|mark| mark.2.as_deref()).collect();
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     (status, worst().find_map(|mark| mark.1), reason)
