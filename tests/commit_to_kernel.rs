@@ -71,6 +71,27 @@ fn each_layer_comes_back_on_its_own() {
 }
 
 #[test]
+fn a_file_that_would_win_at_the_next_boot_is_told_when_it_comes_and_when_it_goes() {
+    let node = Node::new();
+    let repository =
+        Repository::new(&node.dir.path().join("spec"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier(61))]);
+    // No slow pass helps here.
+    let agent = node.agent(&config(&repository.source(), "pass_interval: 1h\n"));
+    let even = || node.run(&["status"]).status.success();
+    until("converged", Duration::from_secs(10), even);
+    node.sh(&format!("echo '{KEY} = 7200' > /etc/sysctl.d/zz-tuning.conf"));
+    let told = || support::text(&node.run(&["status"]));
+    until("it is named", Duration::from_secs(2), || {
+        told().contains("/etc/sysctl.d/zz-tuning.conf:1 says 7200 and is read after")
+    });
+    assert_eq!(node.sysctl(KEY), "61");
+    assert!(node.holds("test -e /etc/sysctl.d/zz-tuning.conf"), "what a person wrote stays");
+    node.sh("rm /etc/sysctl.d/zz-tuning.conf");
+    until("even again", Duration::from_secs(2), even);
+    drop(agent);
+}
+
+#[test]
 fn sigterm_ends_the_agent_within_a_second_and_what_left_the_spec_is_let_go() {
     let node = Node::new();
     node.sh(

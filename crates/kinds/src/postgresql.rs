@@ -87,6 +87,8 @@ reporting:
                 want.data_directory.clone().unwrap_or_else(|| Path::new("/var/lib/postgresql").join(name));
             Some([
                 folder.join("conf.d").join(cluster::NAME),
+                // Whoever is read after ours may be anything there.
+                folder.join("conf.d"),
                 folder.join("postgresql.conf"),
                 data.join("postgresql.auto.conf"),
             ])

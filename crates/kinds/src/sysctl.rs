@@ -8,7 +8,7 @@ mod rules;
 mod want;
 
 use crate::owned::is_owned;
-use crate::sysctl_d::{About, Boot, DROP_IN, SYSCTL_CONF, parse};
+use crate::sysctl_d::{About, Boot, DROP_IN, FOLDER, SYSCTL_CONF, parse};
 use evenkeel_core::{
     Class, Complaint, Fault, Interest, Kind, Plan, Section, Sensor, SysctlKey, SysctlSeen, chain,
 };
@@ -70,7 +70,7 @@ vm.swappiness: {at_least: 1, at_most: 10}
         let keys = section.kept().filter_map(|(name, ..)| name.parse().ok()).map(Interest::Sysctl);
         let mut interests: Vec<Interest> = keys.collect();
         if !interests.is_empty() {
-            interests.extend([DROP_IN, SYSCTL_CONF].map(|path| Interest::File(path.into())));
+            interests.extend([DROP_IN, FOLDER, SYSCTL_CONF].map(|path| Interest::File(path.into())));
         }
         interests
     }

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 /// The drop-in that evenkeel owns.
 pub(crate) const DROP_IN: &str = "/etc/sysctl.d/99-evenkeel.conf";
+/// The folder it lies in, where people put theirs. The other folders are packages' and are left to the slow pass.
+pub(crate) const FOLDER: &str = "/etc/sysctl.d";
 /// The file that only procps reads of its own accord.
 pub(crate) const SYSCTL_CONF: &str = "/etc/sysctl.conf";
 
 const NAME: &str = "99-evenkeel.conf";
 const FOLDERS: [&str; 5] =
-    ["/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
+    [FOLDER, "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"];
 
 /// One line that says something.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -27,7 +27,10 @@ fn an_empty_section_wakes_for_nothing() {
 #[test]
 fn a_sysctl_wakes_for_its_key_and_for_the_files_that_speak_of_the_boot() {
     let told = interests("sysctl", "vm.swappiness: 1\nvm.laptop_mode: {absent: true}\n");
-    assert_eq!(told, ["vm.swappiness", "/etc/sysctl.d/99-evenkeel.conf", "/etc/sysctl.conf"]);
+    assert_eq!(
+        told,
+        ["vm.swappiness", "/etc/sysctl.d/99-evenkeel.conf", "/etc/sysctl.d", "/etc/sysctl.conf"]
+    );
 }
 
 #[test]
@@ -43,9 +46,11 @@ fn a_cluster_wakes_for_its_files() {
         told,
         [
             "/etc/postgresql/13/main/conf.d/99-evenkeel.conf",
+            "/etc/postgresql/13/main/conf.d",
             "/etc/postgresql/13/main/postgresql.conf",
             "/var/lib/postgresql/13/main/postgresql.auto.conf",
             "/srv/x/conf.d/99-evenkeel.conf",
+            "/srv/x/conf.d",
             "/srv/x/postgresql.conf",
             "/srv/x/postgresql.auto.conf",
         ]

@@ -120,7 +120,8 @@ fn footer(status: &Status) -> String {
         (None, _) => "no hub".to_owned(),
         (Some(url), None) => format!("hub {url} heard us {}", ago(status.hub.reached_age_s)),
         (Some(url), Some(why)) => {
-            format!("hub {url} out of reach ({why}), {} reports wait", status.hub.spool.waiting)
+            let wait = if status.hub.spool.waiting == 1 { "report waits" } else { "reports wait" };
+            format!("hub {url} out of reach ({why}), {} {wait}", status.hub.spool.waiting)
         }
     };
     let pass = format!("last pass {}", ago(status.last_pass_age_s));
