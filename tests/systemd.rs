@@ -255,8 +255,8 @@ fn a_mount_unit_that_is_stopped_or_edited_comes_back() {
     });
     let file = "/etc/systemd/system/srv-cache.mount";
     let right = node.sh(&format!("cat {file}"));
-    node.sh(&format!("sed -i s/size=8m/size=9m/ {file}; systemctl daemon-reload"));
-    // Whether systemd saw the wrong one or was quicker, the right one is what it has read in the end.
+    node.sh(&format!("sed -i s/size=8m/size=9m/ {file}"));
+    // systemd notes when a file is newer than what it has read; only the agent asks it to read.
     until("the file is right and systemd has read it", SOON, || {
         node.sh(&format!("cat {file}")) == right && node.show("srv-cache.mount", "NeedDaemonReload") == "no"
     });
@@ -375,7 +375,9 @@ fn the_journal_has_one_line_an_event_with_its_fields_whatever_a_spec_says() {
     assert!(entry["MESSAGE"].as_str().unwrap().starts_with(&format!("repaired {item}")), "{entry}");
 
     node.commit("version: 1\n\"x\\nNov 23 00:00:00 root[1]: forged\\e[31m\": {}\n");
-    let refused = |entry: &Value| entry["MESSAGE"].as_str().is_some_and(|said| said.contains("refused"));
+    let refused = |entry: &Value| {
+        entry["MESSAGE"].as_str().is_some_and(|said| said.contains("the newest spec is refused"))
+    };
     until("the spec is refused", SOON, || node.journal().iter().any(refused));
     for entry in node.journal() {
         // journalctl gives what cannot be printed as an array of bytes.
@@ -395,10 +397,11 @@ fn the_unit_is_clean_and_exposes_no_more_than_the_manual_says() {
     };
     let told = node.sh(&exposure(EXPOSURE));
     println!("{}", told.lines().last().unwrap_or_default());
-    assert!(
-        !node.holds(&exposure(EXPOSURE - 1)),
-        "it is less exposed by now: lower the figure here and in the manual"
-    );
+    // Each version of systemd counts in its own way; the figure is this one's.
+    if node.sh("systemctl --version").starts_with("systemd 252 ") {
+        let less = node.holds(&exposure(EXPOSURE - 1));
+        assert!(!less, "it is less exposed by now: lower the figure here and in the manual");
+    }
     let manual = include_str!("../docs/operating.md");
     let said = format!("`systemd-analyze security --offline=yes` says {}.{}", EXPOSURE / 10, EXPOSURE % 10);
     assert!(manual.contains(&said), "docs/operating.md has the figure: {said}");

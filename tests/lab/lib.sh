@@ -6,6 +6,7 @@
 #
 #   EVENKEEL_LAB_NAME   keeps labs apart that run at the same time   (default: lab)
 #   EVENKEEL_LAB        the cache with the Debian root of `node`     (default: /var/cache/evenkeel-lab)
+#   EVENKEEL_LAB_SUITE  which Debian that is                         (default: this machine's own, or else bookworm)
 #   EVENKEEL_LAB_RUN    what is running now                          (default: /run/evenkeel-lab)
 
 lab_name=${EVENKEEL_LAB_NAME:-lab}

@@ -91,8 +91,18 @@ pub(crate) fn word(kind: FileType) -> &'static str {
 
 pub(crate) fn read_capped(file: File, stat: &Stat, cap: usize) -> io::Result<Vec<u8>> {
     let size = usize::try_from(stat.st_size).unwrap_or(0);
-    let mut bytes = Vec::with_capacity(size.min(cap) + 1);
-    file.take(cap as u64 + 1).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; size.min(cap) + 1];
+    // A regular file that gives less than was asked for has no more; /proc says its size is nothing and wants asking on.
+    let got = loop {
+        match rustix::io::read(&file, &mut bytes[..]) {
+            Err(Errno::INTR) => {}
+            got => break got?,
+        }
+    };
+    bytes.truncate(got);
+    if got != size || size == 0 {
+        file.take((cap as u64 + 1).saturating_sub(got as u64)).read_to_end(&mut bytes)?;
+    }
     if bytes.len() > cap {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {cap} bytes")));
     }

@@ -49,6 +49,8 @@ pub(crate) struct Guard {
 struct Local {
     table: File,
     ids: HashSet<u64>,
+    /// Where the others are mounted.
+    risky: Vec<PathBuf>,
 }
 
 impl Guard {
@@ -89,23 +91,33 @@ impl Guard {
 
     /// Whether a touch of what is mounted may hang; told by the kernel's id of the mount.
     pub(crate) fn risky(&self, id: u64) -> io::Result<bool> {
+        self.local(|local| !local.ids.contains(&id))
+    }
+
+    /// Whether no mount whose touch may hang lies on the way to this path, or at it. The path has no symlinks in it.
+    pub(crate) fn clear(&self, path: &Path) -> io::Result<bool> {
+        self.local(|local| !local.risky.iter().any(|risky| path.starts_with(risky)))
+    }
+
+    fn local<T>(&self, ask: impl FnOnce(&Local) -> T) -> io::Result<T> {
         let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
         let current = match local.take() {
             Some(known) if !changed(&known.table)? => known,
             _ => Local::read()?,
         };
-        let risky = !current.ids.contains(&id);
+        let answer = ask(&current);
         *local = Some(current);
-        Ok(risky)
+        Ok(answer)
     }
 }
 
 impl Local {
     fn read() -> io::Result<Self> {
         let (table, text) = read_table()?;
-        let entries = mountinfo::parse(&text).into_iter();
-        let ids = entries.filter(|entry| LOCAL.contains(&&*entry.fstype)).map(|entry| entry.id).collect();
-        Ok(Self { table, ids })
+        let (local, others): (Vec<_>, Vec<_>) =
+            mountinfo::parse(&text).into_iter().partition(|entry| LOCAL.contains(&&*entry.fstype));
+        let ids = local.into_iter().map(|entry| entry.id).collect();
+        Ok(Self { table, ids, risky: others.into_iter().map(|entry| entry.target).collect() })
     }
 }
 

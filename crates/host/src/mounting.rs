@@ -16,7 +16,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 /// How long a look or a chown may take.
@@ -79,6 +79,11 @@ fn approach(
 /// A path with every symlink followed, as the kernel sees it.
 pub(crate) fn resolve(guard: &Guard, path: &Path) -> Result<Option<PathBuf>, Fault> {
     let doing = |error: io::Error| Fault::from(format!("resolve {}", path.display()), error);
+    match straight(guard, path) {
+        Straight::Real(real) => return Ok(Some(real)),
+        Straight::Missing => return Ok(None),
+        Straight::Unclear => {}
+    }
     let reached = match approach(guard, path, Links::Any, None, true) {
         Err(error) if gone(&error) => return Ok(None),
         reached => reached.map_err(doing)?,
@@ -94,6 +99,28 @@ pub(crate) fn resolve(guard: &Guard, path: &Path) -> Result<Option<PathBuf>, Fau
         Ok(_) => Ok(Some(reached.rest.iter().fold(found, |path, part| path.join(part)))),
         Err(Failure::Errno(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
         Err(failure) => Err(failure.fault(&format!("resolve {}", path.display()))),
+    }
+}
+
+/// What the common case says of a path: that no symlink and no share is on the way.
+enum Straight {
+    Real(PathBuf),
+    Missing,
+    /// It has to be found out step by step.
+    Unclear,
+}
+
+/// The common case, in one call.
+fn straight(guard: &Guard, path: &Path) -> Straight {
+    let plain = |part: Component| matches!(part, Component::RootDir | Component::Normal(_));
+    if !path.is_absolute() || !path.components().all(plain) || !guard.clear(path).unwrap_or(false) {
+        return Straight::Unclear;
+    }
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    match rustix::fs::openat2(rustix::fs::CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        Ok(_) => Straight::Real(path.components().collect()),
+        Err(Errno::NOENT | Errno::NOTDIR) => Straight::Missing,
+        Err(_) => Straight::Unclear,
     }
 }
 

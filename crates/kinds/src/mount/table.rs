@@ -30,7 +30,9 @@ pub(super) fn canonical(path: &Path, node: &dyn Sensor) -> Result<(PathBuf, bool
 
 /// The entry that is seen at `target`: the last that no other entry for the same place sits on.
 pub(super) fn topmost<'a>(mounts: &'a [MountEntry], target: &Path) -> Option<&'a MountEntry> {
-    let there = || mounts.iter().filter(|entry| entry.target == target);
+    // As bytes: both are as the kernel writes them, and comparing paths part by part is what a pass would mostly do.
+    let target = target.as_os_str();
+    let there = || mounts.iter().filter(|entry| entry.target.as_os_str() == target);
     let covered = |entry: &MountEntry| there().any(|other| other.parent == entry.id && other.id != entry.id);
     there().rfind(|entry| !covered(entry)).or_else(|| there().next_back())
 }
