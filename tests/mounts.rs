@@ -128,8 +128,8 @@ fn what_left_the_spec_stays_mounted_and_absent_unmounts() {
     let unit = "test -e /etc/systemd/system/srv-kept-tmp.mount";
     assert!(node.holds(unit));
     // The tmpfs leaves the spec.
-    let without: String =
-        ALL.lines().filter(|line| !line.contains("/tmp:")).map(|line| format!("{line}\n")).collect();
+    let left: Vec<&str> = ALL.lines().filter(|line| !line.contains("/tmp:")).collect();
+    let without = left.join("\n") + "\n";
     repository.commit(&[("tiers/t.yaml", &without)]);
     until("its unit is gone", SOON, || !node.holds(unit));
     assert_eq!(mounted(&node, "/srv/kept/tmp", "FSTYPE"), "tmpfs", "what left the spec stays mounted");
