@@ -117,6 +117,10 @@ fn a_wrong_type_at_a_place_is_wrong_too() {
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
     assert!(text(&out).contains("tmpfs theirs instead of ext4 /srv/image.ext4"), "{}", text(&out));
     assert_eq!(mounted(&node, "/srv/kept/image", "SOURCE"), "theirs");
+    // A plan tells of it with the same code.
+    let plan = node.run(&["plan", "--spec", repository.path.to_str().unwrap(), "--node", "n1"]);
+    assert_eq!(plan.status.code(), Some(1), "{}", text(&plan));
+    assert!(text(&plan).contains("1 in error, 2 even"), "{}", text(&plan));
 }
 
 #[test]
