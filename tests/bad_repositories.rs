@@ -78,6 +78,40 @@ fn a_bad_commit_changes_nothing_and_the_last_good_spec_stays_in_force() {
     drop(agent);
 }
 
+/// What cannot lie beside the other cases for its size: one value of 64 MiB, and 16 MiB and more that do not shrink.
+#[test]
+fn what_is_huge_is_refused_by_the_running_agent_in_bounded_memory() {
+    const KEY: &str = "net.ipv4.tcp_keepalive_time";
+    let good = format!("version: 1\nsysctl:\n  {KEY}: 61\n");
+    let node = Node::new();
+    let repository =
+        Repository::new(&node.dir.path().join("spec"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", &good)]);
+    let agent = node.agent(&config(&repository.source(), ""));
+    until("converged", Duration::from_secs(10), || node.sysctl(KEY) == "61");
+    let peak = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", agent.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().to_owned();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+    };
+    let (before, said) = (peak(), || text(&node.run(&["status"])));
+    let scalar = format!("version: 1\nsysctl:\n  {KEY}: \"{}\"\n", "9".repeat(64 << 20));
+    repository.commit(&[("tiers/t.yaml", &scalar)]);
+    until("the scalar is refused", Duration::from_secs(30), || said().contains("tiers/t.yaml: "));
+    assert!(said().contains("256 KiB"), "{}", said());
+    let offline = node.run(&["validate", repository.path.to_str().unwrap()]);
+    assert_eq!(offline.status.code(), Some(1), "{}", text(&offline));
+    let random = "for n in $(seq 20); do head -c 1048576 /dev/urandom > files-$n; done";
+    node.sh(&format!("mkdir -p {0}/files && cd {0}/files && {random}", repository.path.display()));
+    repository.commit(&[("tiers/t.yaml", &good)]);
+    until("the pack is refused", Duration::from_mins(1), || said().contains("16 MiB"));
+    node.sh("echo 7200 > /proc/sys/net/ipv4/tcp_keepalive_time");
+    until("the last good spec is enforced", Duration::from_secs(2), || node.sysctl(KEY) == "61");
+    assert!(peak() < before + 8 * 1024, "{before} KiB before, {} KiB at most", peak());
+    repository.git(&["rm", "-q", "-r", "files"]);
+    repository.commit(&[("tiers/t.yaml", &good.replace("61", "62"))]);
+    until("a small one comes through", Duration::from_secs(30), || node.sysctl(KEY) == "62");
+}
+
 /// Whether the agent says that it saw this commit and refused it, with an error.
 fn refused(node: &Node, commit: &str) -> bool {
     let out = node.run(&["status", "--format", "json"]);

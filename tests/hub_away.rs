@@ -86,14 +86,14 @@ fn nothing_is_lost_and_nothing_told_twice_while_the_hub_is_away() {
     let agent = node.agent(&config(&repository.source(), settings));
     let hub = Hub::start(&node);
     let expected: Vec<String> = values.iter().map(ToString::to_string).collect();
-    until("every repair is told", Duration::from_secs(60), || told(&node).len() >= values.len());
+    until("every repair is told", Duration::from_mins(1), || told(&node).len() >= values.len());
     assert_eq!(told(&node), expected, "each once, in order");
     drop(hub);
     // Away again, killed, and back: the database has it all, and what came in between follows.
     drift(&node, 8000);
     let hub = Hub::start(&node);
     let all: Vec<String> = expected.into_iter().chain(["8000".to_owned()]).collect();
-    until("the late one is told too", Duration::from_secs(60), || told(&node).len() >= all.len());
+    until("the late one is told too", Duration::from_mins(1), || told(&node).len() >= all.len());
     assert_eq!(told(&node), all);
     until("the spool is empty", Duration::from_secs(10), || {
         node.sh("ls /var/lib/evenkeel/spool | grep -c json || true").trim() == "0"

@@ -117,6 +117,10 @@ fn a_wrong_type_at_a_place_is_wrong_too() {
     assert_eq!(out.status.code(), Some(1), "{}", text(&out));
     assert!(text(&out).contains("tmpfs theirs instead of ext4 /srv/image.ext4"), "{}", text(&out));
     assert_eq!(mounted(&node, "/srv/kept/image", "SOURCE"), "theirs");
+    // A plan tells of it with the same code.
+    let plan = node.run(&["plan", "--spec", repository.path.to_str().unwrap(), "--node", "n1"]);
+    assert_eq!(plan.status.code(), Some(1), "{}", text(&plan));
+    assert!(text(&plan).contains("1 in error, 2 even"), "{}", text(&plan));
 }
 
 #[test]
@@ -128,8 +132,8 @@ fn what_left_the_spec_stays_mounted_and_absent_unmounts() {
     let unit = "test -e /etc/systemd/system/srv-kept-tmp.mount";
     assert!(node.holds(unit));
     // The tmpfs leaves the spec.
-    let without: String =
-        ALL.lines().filter(|line| !line.contains("/tmp:")).map(|line| format!("{line}\n")).collect();
+    let left: Vec<&str> = ALL.lines().filter(|line| !line.contains("/tmp:")).collect();
+    let without = left.join("\n") + "\n";
     repository.commit(&[("tiers/t.yaml", &without)]);
     until("its unit is gone", SOON, || !node.holds(unit));
     assert_eq!(mounted(&node, "/srv/kept/tmp", "FSTYPE"), "tmpfs", "what left the spec stays mounted");

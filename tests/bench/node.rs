@@ -2,7 +2,12 @@
 //! at rest, and the size of the binary. Prints a table; asserts nothing about time.
 //!
 //! `cargo bench --bench node` takes a minute or so; `EVENKEEL_LONG=1` measures longer.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a benchmark")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    clippy::cast_precision_loss,
+    reason = "a benchmark: figures for people"
+)]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -26,6 +31,9 @@ impl Figure {
         Self { what, value, aim }
     }
 }
+
+/// What measures one thing.
+type Part = fn() -> Vec<Figure>;
 
 /// Whether to measure longer.
 pub(crate) fn long() -> bool {
@@ -63,7 +71,7 @@ fn table(args: &[String]) {
     let named: Vec<&str> = args[1..].iter().map(String::as_str).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let mut figures = vec![];
-    let parts: [(&str, fn() -> Vec<Figure>); 3] =
+    let parts: [(&str, Part); 3] =
         [("drift", drift::measure), ("pass", pass::measure), ("idle", idle::measure)];
     for (name, measure) in parts {
         if wanted(name) {

@@ -72,7 +72,7 @@ fn pass(node: &Node, section: &str) -> f64 {
     let spec = Repository::new(&path, &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier)]);
     let slow = "pass_interval: 1h\n";
     let agent = node.agent(&config(&spec.source(), slow).replace("poll_interval: 1s", "poll_interval: 1h"));
-    until("converged", Duration::from_secs(60), || node.run(&["status"]).status.code() == Some(0));
+    until("converged", Duration::from_mins(1), || node.run(&["status"]).status.code() == Some(0));
     std::thread::sleep(Duration::from_secs(1));
     let rounds = if long() { 1_000 } else { 200 };
     let before = cpu_ns(agent.child.id());

@@ -53,12 +53,13 @@ struct Count {
     change: usize,
     off: usize,
     even: usize,
+    error: usize,
     unseen: usize,
 }
 
 impl Count {
     fn sentence(&self, node: &str, commit: &str) -> String {
-        if self.change + self.off + self.unseen == 0 {
+        if self.change + self.off + self.error + self.unseen == 0 {
             return paint::good(&format!(
                 "{node} is even: {} items at {commit}, nothing would change",
                 self.even
@@ -67,6 +68,9 @@ impl Count {
         let mut parts = vec![format!("{} would change", self.change)];
         if self.off > 0 {
             parts.push(format!("{} off and left as found", self.off));
+        }
+        if self.error > 0 {
+            parts.push(format!("{} in error", self.error));
         }
         if self.unseen > 0 {
             parts.push(format!("{} could not be looked at", self.unseen));
@@ -91,7 +95,11 @@ impl Section<'_> {
                 matches!(&self.plan, Err(fault) if fault.class == evenkeel_core::Class::NotApplicable);
             return if self.goal.items().is_empty() || excused { 0 } else { WRONG };
         };
-        let off = plan.items.values().any(|item| !item.drift.is_empty() || item.findings.iter().any(open));
+        let findings = || plan.items.values().flat_map(|item| &item.findings);
+        if findings().any(|finding| finding.verdict == Verdict::Error) {
+            return WRONG;
+        }
+        let off = findings().any(open) || plan.items.values().any(|item| !item.drift.is_empty());
         if off { OFF } else { 0 }
     }
 
@@ -138,9 +146,11 @@ impl Section<'_> {
         };
         for (name, item) in &plan.items {
             let off = item.findings.iter().any(open);
+            let error = item.findings.iter().any(|finding| finding.verdict == Verdict::Error);
             match (item.drift.is_empty(), self.mode(name)) {
                 (false, Mode::Enforce) => count.change += 1,
                 (false, Mode::Audit) => count.off += 1,
+                (true, _) if error => count.error += 1,
                 (true, _) if off => count.off += 1,
                 (true, _) => count.even += 1,
             }

@@ -36,7 +36,10 @@ pub(super) fn status(place: &ConfigPlace, watch: bool, all: bool, format: Format
         if !watch {
             return Ok(code);
         }
-        std::io::stdout().flush().map_err(|error| Failure::wrong(&error))?;
+        if std::io::stdout().flush().is_err() {
+            // Nobody looks any more.
+            return Ok(code);
+        }
         std::thread::sleep(WATCH);
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Spool {
     count: Count,
     /// The epoch was begun because the disk failed, and is not on it yet.
     unsaved: bool,
+    /// That it is full was said, and nothing was taken since.
+    full: bool,
     waiting: BTreeMap<Seq, Place>,
 }
 
@@ -72,8 +74,8 @@ impl Spool {
                 Ok(Sealed::Missing) => {}
             }
         }
-        let mut spool =
-            Self { folder: folder.to_owned(), cap, count: Count::default(), unsaved: false, waiting };
+        let (folder, count) = (folder.to_owned(), Count::default());
+        let mut spool = Self { folder, cap, count, unsaved: false, full: false, waiting };
         spool.recall(now_ms);
         spool.make_room(0);
         Ok(spool)
@@ -185,6 +187,7 @@ impl Spool {
 
     /// These are told: forget them.
     pub(crate) fn told(&mut self, seqs: impl IntoIterator<Item = Seq>) {
+        self.full = false;
         // Once the last file is gone only this remembers how far the numbers went. It is written first: should the
         // power fail between the two, a report is sent twice under one id, and never two under one.
         self.save();
@@ -240,10 +243,10 @@ impl Spool {
             self.count.dropped += 1;
         }
         if self.count.dropped > before {
-            tracing::warn!(
-                dropped = self.count.dropped - before,
-                "the spool is full: the oldest reports are dropped"
-            );
+            // One line for as long as it stays full; how many were dropped is in the status and in every heartbeat.
+            if !std::mem::replace(&mut self.full, true) {
+                tracing::warn!("the spool is full: from now on the oldest reports are dropped");
+            }
             self.save();
         }
     }
