@@ -86,6 +86,57 @@ fn whole(content: &str, old: &str, new: &str) -> bool {
     content == old || content == new || (!new.is_empty() && grown)
 }
 
+/// A reload is owed from before the drop-in is written until the server has read it, wherever the agent dies.
+#[test]
+fn a_reload_is_never_forgotten_wherever_the_apply_was_killed() {
+    const CALLS: &[&str] = &[
+        "openat",
+        "write",
+        "fsync",
+        "renameat2",
+        "renameat",
+        "unlinkat",
+        "mkdirat",
+        "connect",
+        "sendto",
+        "recvfrom",
+        "close",
+        "poll",
+    ];
+    let rig = Rig { node: Node::new(), old: String::new(), new: String::new() };
+    let postgres = rig.node.postgres();
+    let tier = |idle| {
+        format!(
+            "version: 1\npostgresql:\n  {}:\n    settings: {{tcp_keepalives_idle: {idle}s}}\n",
+            postgres.cluster
+        )
+    };
+    let (old, new) = (rig.node.dir.path().join("old"), rig.node.dir.path().join("new"));
+    Repository::new(&old, &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier(600))]);
+    Repository::new(&new, &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier(60))]);
+    let rig = Rig { old: old.display().to_string(), new: new.display().to_string(), ..rig };
+    let idle = || rig.node.sql("select reset_val from pg_settings where name = 'tcp_keepalives_idle'");
+    let most =
+        if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 12 };
+    let mut points = 0;
+    for call in CALLS {
+        for n in 1..=most {
+            rig.apply(&rig.old);
+            assert_eq!(idle(), "600");
+            if !rig.killed(call, n) {
+                break;
+            }
+            points += 1;
+            rig.apply(&rig.new);
+            assert_eq!(idle(), "60", "{call} #{n}: the next apply has the server read it");
+            let left = rig.node.sh("ls /run/evenkeel/owed 2>/dev/null | wc -l");
+            assert_eq!(left.trim(), "0", "{call} #{n}: nothing is owed any more");
+        }
+    }
+    println!("killed at {points} points");
+    assert!(points >= 50, "only {points} points");
+}
+
 /// The calls an apply is made of that can leave something half done, and those around them.
 const CALLS: &[&str] = &[
     "openat",

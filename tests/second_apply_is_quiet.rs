@@ -5,7 +5,7 @@ mod support;
 
 use support::{FLEET, Node, Repository, text};
 
-/// A spec over all kinds that need no server.
+/// A spec over all kinds; the cluster's name comes after it.
 const TIER: &str = "version: 1
 sysctl:
   net.ipv4.tcp_keepalive_time: 61
@@ -19,13 +19,18 @@ mount:
 fn a_second_apply_writes_nothing_reloads_nothing_mounts_nothing() {
     let node = Node::new();
     node.sh("mkdir -p /srv/even-source");
+    let postgres = node.postgres();
+    let tier =
+        format!("{TIER}postgresql:\n  {}:\n    settings: {{tcp_keepalives_idle: 60s}}\n", postgres.cluster);
     let spec = node.dir.path().join("spec");
-    Repository::new(&spec, &[("fleet.yaml", FLEET), ("tiers/t.yaml", TIER)]);
+    Repository::new(&spec, &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier)]);
     let apply = ["apply", "--spec", spec.to_str().unwrap(), "--node", "n1"];
     let first = node.run(&apply);
     assert!(first.status.success(), "{}", text(&first));
     assert_eq!(node.sysctl("net.ipv4.tcp_keepalive_time"), "61");
     assert!(node.holds("findmnt -n /srv/even/tmp && findmnt -n /srv/even/bind"));
+
+    let loaded = node.sql("select pg_conf_load_time()");
 
     let trace = node.dir.path().join("trace");
     let mut strace = node.command("strace");
@@ -42,6 +47,7 @@ fn a_second_apply_writes_nothing_reloads_nothing_mounts_nothing() {
     let calls = std::fs::read_to_string(&trace).unwrap();
     assert!(calls.contains("/proc/sys/net/ipv4/tcp_keepalive_time"), "the trace saw the pass");
     let changes: Vec<&str> = calls.lines().filter(|call| changes(call)).collect();
+    assert_eq!(node.sql("select pg_conf_load_time()"), loaded, "no reload");
     assert!(changes.is_empty(), "a converged node was changed:\n{}", changes.join("\n"));
 }
 
