@@ -79,6 +79,62 @@ fn an_ssh_host_that_nobody_knows_is_not_believed() {
     assert_eq!(node.sysctl(KEY), "7200");
 }
 
+/// git's own server program behind a small TLS server.
+const HTTPS: &str = r#"
+import http.server, os, ssl, subprocess, sys
+root, backend = sys.argv[1], os.path.join(subprocess.check_output(['git', '--exec-path'], text=True).strip(), 'git-http-backend')
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = 'HTTP/1.0'
+    def log_message(self, *_): pass
+    def answer(self):
+        path, _, query = self.path.partition('?')
+        body = self.rfile.read(int(self.headers.get('content-length') or 0))
+        env = dict(os.environ, GIT_PROJECT_ROOT=root, GIT_HTTP_EXPORT_ALL='1', PATH_INFO=path, QUERY_STRING=query,
+            REQUEST_METHOD=self.command, CONTENT_TYPE=self.headers.get('content-type', ''), CONTENT_LENGTH=str(len(body)),
+            HTTP_GIT_PROTOCOL=self.headers.get('git-protocol', ''), HTTP_CONTENT_ENCODING=self.headers.get('content-encoding', ''))
+        out = subprocess.run([backend], input=body, env=env, capture_output=True).stdout
+        head, _, rest = out.partition(b'\r\n\r\n')
+        fields = dict(line.split(': ', 1) for line in head.decode().split('\r\n'))
+        self.send_response(int(fields.pop('Status', '200 OK').split()[0]))
+        for name, value in fields.items(): self.send_header(name, value)
+        self.send_header('Content-Length', str(len(rest)))
+        self.end_headers()
+        self.wfile.write(rest)
+    do_GET = do_POST = answer
+server = http.server.ThreadingHTTPServer(('127.0.0.1', 9443), Handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain('/etc/tls/cert.pem', '/etc/tls/key.pem')
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print('listens', flush=True)
+server.serve_forever()
+"#;
+
+fn https(node: &Node, root: &std::path::Path) -> Server {
+    node.sh("mkdir -p /etc/tls && cd /etc/tls && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
+             -keyout key.pem -out cert.pem -days 2 -subj /CN=127.0.0.1 -addext subjectAltName=IP:127.0.0.1 2>/dev/null");
+    let mut command = node.command("python3");
+    let mut child = command.args(["-c", HTTPS]).arg(root).stdout(Stdio::piped()).spawn().unwrap();
+    let mut word = [0; 7];
+    child.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    Server(child)
+}
+
+#[test]
+fn a_commit_comes_over_https_only_where_the_certificate_is_one_that_the_machine_trusts() {
+    let node = Node::new();
+    let repository = repository(&node);
+    node.sh(&format!("git config --system --add safe.directory '{}/.git'", repository.path.display()));
+    let _https = https(&node, node.dir.path());
+    let _agent = node.agent(&config("git+https://127.0.0.1:9443/spec/.git#main", ""));
+    until("a stranger's certificate is told", SOON, || sentence(&node).contains("certificate"));
+    assert_eq!(node.sysctl(KEY), "7200");
+    // git reads the distribution's bundle; the node has its own copy of it.
+    node.sh("mkdir -p /etc/ssl/certs && cat /etc/tls/cert.pem >> /etc/ssl/certs/ca-certificates.crt");
+    until("the first commit is in force", SOON, || node.sysctl(KEY) == "61");
+    repository.commit(&[("tiers/t.yaml", &tier(62))]);
+    until("the second is in force", SOON, || node.sysctl(KEY) == "62");
+}
+
 #[test]
 fn a_folder_is_watched_and_what_is_saved_is_in_the_kernel_at_once() {
     let node = Node::new();
