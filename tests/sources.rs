@@ -80,7 +80,7 @@ fn an_ssh_host_that_nobody_knows_is_not_believed() {
 }
 
 /// git's own server program behind a small TLS server.
-const HTTPS: &str = r#"
+const HTTPS: &str = r"
 import http.server, os, ssl, subprocess, sys
 root, backend = sys.argv[1], os.path.join(subprocess.check_output(['git', '--exec-path'], text=True).strip(), 'git-http-backend')
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -107,7 +107,7 @@ context.load_cert_chain('/etc/tls/cert.pem', '/etc/tls/key.pem')
 server.socket = context.wrap_socket(server.socket, server_side=True)
 print('listens', flush=True)
 server.serve_forever()
-"#;
+";
 
 fn https(node: &Node, root: &std::path::Path) -> Server {
     node.sh("mkdir -p /etc/tls && cd /etc/tls && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
