@@ -80,10 +80,10 @@ impl<N: Sensor + Actuator> Node for N {
 /// The name of a kernel parameter, checked: segments of `[A-Za-z0-9_.:@-]`, none of them empty, `.` or `..`.
 ///
 /// Written with dots, as in `net.ipv4.tcp_retries2`, or with slashes where a segment has a dot in it, as in
-/// `net/ipv4/conf/eth0.100/rp_filter`, which systemd and procps understand too. Both are kept as segments, so the two
-/// spellings of one key are equal.
+/// `net/ipv4/conf/eth0.100/rp_filter`, which systemd and procps understand too. Both are kept as the path below
+/// `/proc/sys`, so the two spellings of one key are equal.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SysctlKey(Vec<String>);
+pub struct SysctlKey(String);
 
 /// A text that names no kernel parameter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,15 +94,12 @@ impl SysctlKey {
     /// Its file below `/proc/sys`.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let mut path = PathBuf::from("/proc/sys");
-        path.extend(&self.0);
-        path
+        Path::new("/proc/sys").join(&self.0)
     }
 
     /// Its segments.
-    #[must_use]
-    pub fn segments(&self) -> &[String] {
-        &self.0
+    pub fn segments(&self) -> impl Iterator<Item = &str> {
+        self.0.split('/')
     }
 }
 
@@ -110,27 +107,27 @@ impl std::str::FromStr for SysctlKey {
     type Err = BadSysctlKey;
     fn from_str(text: &str) -> Result<Self, BadSysctlKey> {
         // As in sysctl.d(5): the first separator decides. After a slash, dots are part of a name; after a dot, slashes
-        // stand for dots within a name.
-        let dotted = text.find(['.', '/']).is_none_or(|at| text.as_bytes()[at] == b'.');
-        let separator = if dotted { '.' } else { '/' };
-        let segment = |part: &str| if dotted { part.replace('/', ".") } else { part.to_owned() };
-        let parts: Vec<String> = text.split(separator).map(segment).collect();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:@".contains(c);
-        let good = |part: &String| {
-            !part.is_empty() && part != "." && part != ".." && part.len() <= 255 && part.chars().all(plain)
-        };
-        if parts.len() > 1 && text.len() <= 512 && parts.iter().all(good) {
-            Ok(Self(parts))
-        } else {
-            Err(BadSysctlKey(text.chars().take(64).collect()))
+        // stand for dots within a name. A pass reads every key's name, so this takes one look and one allocation.
+        let dotted = text.bytes().find(|c| matches!(c, b'.' | b'/')).is_none_or(|c| c == b'.');
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b"_-.:@/".contains(&c);
+        let bad = || BadSysctlKey(text.chars().take(64).collect());
+        if text.len() > 512 || !text.bytes().all(plain) {
+            return Err(bad());
         }
+        let swap = |c: char| match c {
+            '.' if dotted => '/',
+            '/' if dotted => '.',
+            other => other,
+        };
+        let path: String = text.chars().map(swap).collect();
+        let good = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
+        if path.contains('/') && path.split('/').all(good) { Ok(Self(path)) } else { Err(bad()) }
     }
 }
 
 impl std::fmt::Display for SysctlKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let separator = if self.0.iter().any(|part| part.contains('.')) { "/" } else { "." };
-        f.write_str(&self.0.join(separator))
+        if self.0.contains('.') { f.write_str(&self.0) } else { f.write_str(&self.0.replace('/', ".")) }
     }
 }
 

@@ -135,7 +135,7 @@ fn kept(before: Option<&str>, after: &str, wanted: &str) -> bool {
 
 /// The `sysctl` crate writes what it can name; names with a dot in them it cannot.
 fn write(key: &SysctlKey, value: &str) -> io::Result<()> {
-    if key.segments().iter().any(|part| part.contains('.')) {
+    if key.segments().any(|part| part.contains('.')) {
         return write_directly(key, value);
     }
     let set = Ctl::new(&key.to_string()).and_then(|ctl| ctl.set_value_string(value));

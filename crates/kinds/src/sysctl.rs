@@ -12,7 +12,7 @@ use crate::sysctl_d::{About, Boot, DROP_IN, FOLDER, SYSCTL_CONF, parse};
 use evenkeel_core::{
     Class, Complaint, Fault, Interest, Kind, Plan, Section, Sensor, SysctlKey, SysctlSeen, chain,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 pub use want::{Scalar, Want};
@@ -87,7 +87,8 @@ vm.swappiness: {at_least: 1, at_most: 10}
         };
         let named = section.kept().filter_map(|(name, ..)| name.parse().ok());
         let left = drop_in.entries().into_iter().flat_map(|entries| entries.keys().cloned());
-        let live = named.chain(left).map(|key: SysctlKey| {
+        let keys: BTreeSet<SysctlKey> = named.chain(left).collect();
+        let live = keys.into_iter().map(|key| {
             let seen = match node.sysctl(&key) {
                 Ok(SysctlSeen::Value(value)) if off(section, &key, &value) && node.sysctl_frozen(&key) => {
                     Live::Frozen(value)
@@ -119,9 +120,9 @@ vm.swappiness: {at_least: 1, at_most: 10}
 
 /// Whether an enforced item would have a parameter set to something else.
 fn off(section: &Section<Want>, key: &SysctlKey, value: &str) -> bool {
-    let mut kept =
-        section.kept().filter(|(name, _, item)| item.enforced() && name.parse().as_ref() == Ok(key));
-    kept.any(|(_, want, _)| want.goal().is_some_and(|goal| !goal.met_by(value)))
+    let item = section.items.get(&key.to_string()).filter(|item| item.enforced());
+    let goal = item.and_then(|item| item.kept()).and_then(Want::goal);
+    goal.is_some_and(|goal| !goal.met_by(value))
 }
 
 impl Live {

@@ -188,7 +188,7 @@ fn pattern(text: &str) -> Vec<String> {
 }
 
 fn fits(pattern: &[String], key: &SysctlKey) -> bool {
-    let parts = key.segments();
+    let parts: Vec<&str> = key.segments().collect();
     pattern.len() == parts.len()
         && pattern.iter().zip(parts).all(|(one, part)| glob(one.as_bytes(), part.as_bytes()))
 }

@@ -84,7 +84,7 @@ pub(super) fn check(name: &str, want: &Want) -> Vec<Complaint> {
 
 /// Why a key may not be set by a spec at all.
 pub(super) fn refused(key: &SysctlKey) -> Option<&'static str> {
-    let text = key.segments().join(".");
+    let text = key.segments().collect::<Vec<_>>().join(".");
     let listed = |keys: &[&str]| {
         keys.iter()
             .any(|one| text.strip_prefix(one).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
