@@ -197,7 +197,7 @@ fn an_apply_killed_before_any_system_call_is_finished_by_the_next() {
     let after = rig.files();
     assert_ne!(before, after);
     let most =
-        if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 110 };
+        if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 140 };
     let (mut points, mut torn) = (0, vec![]);
     for call in CALLS {
         for n in 1..=most {

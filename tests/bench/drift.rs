@@ -1,3 +1,5 @@
+//! Nobody answers at the hub, so that every report is written to the spool and stays there.
+//!
 //! Write to repair: another process writes a kernel parameter; how long until it reads as desired again.
 
 use crate::support::{FLEET, Node, Repository, config, until};
@@ -13,7 +15,7 @@ pub(crate) fn measure() -> Vec<Figure> {
     let tier = "version: 1\nsysctl:\n  net.ipv4.tcp_keepalive_time: 61\n";
     let repository =
         Repository::new(&node.dir.path().join("spec"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", tier)]);
-    let agent = node.agent(&config(&repository.source(), ""));
+    let agent = node.agent(&config(&repository.source(), "hub: http://127.0.0.1:9\n"));
     until("converged", Duration::from_secs(10), || node.sysctl("net.ipv4.tcp_keepalive_time") == "61");
     std::thread::sleep(Duration::from_secs(2));
     let before = cpu_ns(agent.child.id());

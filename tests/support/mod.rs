@@ -24,7 +24,12 @@ pub const EVENKEEL: &str = env!("CARGO_BIN_EXE_evenkeel");
 pub fn hub_binary() -> PathBuf {
     let beside = Path::new(EVENKEEL).with_file_name("evenkeel-hub");
     if !beside.exists() {
-        let built = Command::new(env!("CARGO")).args(["build", "-q", "-p", "evenkeel-hub"]).status().unwrap();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "-q", "-p", "evenkeel-hub"]);
+        if beside.parent().is_some_and(|profile| profile.ends_with("release")) {
+            cargo.arg("--release");
+        }
+        let built = cargo.status().unwrap();
         assert!(built.success() && beside.exists(), "cargo build -p evenkeel-hub makes {}", beside.display());
     }
     beside
