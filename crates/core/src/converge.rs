@@ -313,7 +313,7 @@ mod tests {
     fn goal(mode: Mode, items: &[(&str, &[&str])]) -> Box<dyn Goal> {
         let raw = items.iter().map(|(name, words)| {
             let fields = words.iter().map(|word| ((*word).to_owned(), true.into())).collect();
-            let origin = Origin { file: "t.yaml".into(), line: 3 };
+            let origin = Origin { file: "t.yaml".into(), line: 3, path: None };
             let raw = RawItem { fields: serde_json::Value::Object(fields), absent: false, mode, origin };
             ((*name).to_owned(), raw)
         });

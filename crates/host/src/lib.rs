@@ -24,7 +24,8 @@ pub mod watch;
 pub use own_writes::OwnWrites;
 
 use evenkeel_core::{
-    Actuator, Fault, Inside, MountEntry, PgFacts, PgQuestion, PgServer, Sensor, Step, SysctlKey, SysctlSeen,
+    Actuator, Fault, Inside, MountEntry, PgFacts, PgQuestion, PgServer, Sensor, SocketPowers, SocketQuestion,
+    SocketsSeen, Step, SysctlKey, SysctlSeen,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -99,6 +100,13 @@ impl Sensor for Host {
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         postgres::ask(server, question)
     }
+    fn sockets(&self, question: &SocketQuestion) -> Result<SocketsSeen, Fault> {
+        let _ = question;
+        Err(Fault::new("look at connections").class(evenkeel_core::Class::NotApplicable))
+    }
+    fn socket_powers(&self) -> SocketPowers {
+        SocketPowers::default()
+    }
 }
 
 impl Actuator for Host {
@@ -128,6 +136,7 @@ impl Actuator for Host {
                 let _own = self.own.mounting();
                 mounting::unmount(&self.guard, target)
             }
+            Step::TuneSocket { .. } | Step::FreeSocket { .. } => Err(Fault::new(step.to_string())),
             Step::ReloadPostgres { server } => postgres::reload(server),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
