@@ -32,9 +32,10 @@ pub trait Kind: Sync + 'static {
     fn check(_name: &str, _want: &Self::Want) -> Vec<Complaint> {
         vec![]
     }
-    /// What the paths that end on a node make of this section. `named` are the items that the layers speak of. Pure.
+    /// What the paths that end on a node make of this section. `said` is what the layers say of its items by hand: their
+    /// fields, by name. Pure.
     #[must_use]
-    fn derive(_paths: &[PathEnd], _named: &[&str]) -> Vec<Derived> {
+    fn derive(_paths: &[PathEnd], _said: &BTreeMap<String, Value>) -> Vec<Derived> {
         vec![]
     }
     /// What of an item breaks a path that ends on its node. Pure.
@@ -207,7 +208,7 @@ pub trait AnyKind: Sync {
     /// Read one item only to find what is wrong with it: errors of shape, then [`Kind::check`].
     fn check(&self, name: &str, raw: &RawItem) -> Vec<Complaint>;
     /// [`Kind::derive`].
-    fn derive(&self, paths: &[PathEnd], named: &[&str]) -> Vec<Derived>;
+    fn derive(&self, paths: &[PathEnd], said: &BTreeMap<String, Value>) -> Vec<Derived>;
     /// [`Kind::check_paths`]; an item that cannot be read has nothing to say here.
     fn check_paths(&self, name: &str, raw: &RawItem, paths: &[PathEnd]) -> Vec<Complaint>;
     /// Read a whole section.
@@ -328,8 +329,8 @@ impl<K: Kind> AnyKind for K {
             Err(complaint) => vec![complaint],
         }
     }
-    fn derive(&self, paths: &[PathEnd], named: &[&str]) -> Vec<Derived> {
-        K::derive(paths, named)
+    fn derive(&self, paths: &[PathEnd], said: &BTreeMap<String, Value>) -> Vec<Derived> {
+        K::derive(paths, said)
     }
     fn check_paths(&self, name: &str, raw: &RawItem, paths: &[PathEnd]) -> Vec<Complaint> {
         match wish::<K>(raw) {
