@@ -3,6 +3,7 @@
 //! Nothing here touches the machine: a [`Kind`] looks through a [`Sensor`], decides with a pure `plan`, and an
 //! [`Actuator`] carries the plan out, one [`Step`] at a time.
 
+mod arithmetic;
 mod converge;
 pub mod fake;
 mod fault;
@@ -15,6 +16,7 @@ mod socket;
 mod spec;
 mod words;
 
+pub use arithmetic::Sum;
 pub use converge::{Outcome, converge, converge_goal, foresee};
 pub use fault::{Class, Fault, chain};
 pub use kind::{
