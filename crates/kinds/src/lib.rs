@@ -5,6 +5,7 @@
 
 pub mod mount;
 mod owned;
+pub mod pg_service;
 pub mod postgresql;
 pub mod socket;
 pub mod sysctl;
@@ -15,7 +16,7 @@ pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
 pub const KINDS: &[&dyn AnyKind] =
-    &[&sysctl::Sysctl, &mount::Mount, &postgresql::Postgresql, &socket::Socket];
+    &[&sysctl::Sysctl, &mount::Mount, &pg_service::PgService, &postgresql::Postgresql, &socket::Socket];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

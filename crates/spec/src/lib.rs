@@ -31,7 +31,7 @@ mod yaml;
 pub use bundle::{Bundle, Entry, wants_path};
 pub use codes::CODES;
 pub use evenkeel_core::Severity;
-pub use explain::{Explained, Explanation, Voiced};
+pub use explain::{Explained, Explanation, Voiced, Worked};
 pub use paths::{End, Path};
 pub use problem::{Problem, Problems};
 pub use repository::{NodeError, Repository};

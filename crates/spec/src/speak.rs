@@ -40,7 +40,7 @@ pub(crate) fn check_paths(row: Row, name: &str, merged: &Merged, ends: &[PathEnd
             complaint.severity = Severity::Warning;
         }
         let at = merged.locate(&complaint.path);
-        let message = named(row, name, &complaint, &show::cut(&complaint.message, 400));
+        let message = show::cut(&complaint.message, 400);
         let help = complaint.help.map(|help| show::cut(&help, 600));
         ledger.add(complaint.severity, "path", &at, message, help);
     }

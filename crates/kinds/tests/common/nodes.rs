@@ -6,6 +6,13 @@ use evenkeel_core::{Inside, PgFacts, PgOverride, PgSetting, SocketId, SocketOwne
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
 
+const SERVICES: &str = "/etc/postgresql-common/pg_service.conf";
+
+/// A file that a pass before has left.
+fn owned(text: &str) -> String {
+    format!("{}\n{text}", evenkeel_kinds::MARKER)
+}
+
 /// A part of a node: each is added or not.
 type Part = fn(&mut FakeNode);
 
@@ -146,6 +153,11 @@ const PARTS: &[Part] = &[
     |node| node.powers.retune = Err("no CAP_SYS_PTRACE".into()),
     |node| node.powers.free = Err("no CAP_NET_ADMIN".into()),
     |node| node.powers.see = Err("no sock_diag in this kernel".into()),
+    // libpq's service file.
+    |node| file(node, SERVICES, &owned("[eden]\nkeepalives_idle=7200\n[old]\nhost=a\n")),
+    |node| file(node, SERVICES, &owned("[reports]\nconnect_timeout=10\nkeepalives=1\n# edited\n")),
+    |node| file(node, SERVICES, "[eden]\nhost=theirs\n"),
+    |node| file(node, "/usr/lib/x86_64-linux-gnu/libpq.so.5.11", ""),
     // The kernel's parameters.
     |node| sysctl(node, "net.ipv4.tcp_keepalive_time", "60"),
     |node| sysctl(node, "net.ipv4.tcp_rmem", "4096 131072\t6291456"),
