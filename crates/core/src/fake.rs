@@ -4,12 +4,14 @@
 //! lenient: a unit starts as it was when systemd last read it, a server holds what it last reloaded, a kernel knows
 //! no parameter that is not in its map. It never touches the machine.
 
+mod path;
 mod postgres;
 mod sockets;
 
 use crate::{Actuator, Fault, Sensor, Step, SystemdVerb};
 use crate::{Inside, MountEntry, PgFacts, PgQuestion, PgServer, SysctlKey, SysctlSeen};
 use crate::{SocketPowers, SocketQuestion, SocketSeen, SocketsSeen};
+pub use path::path_end;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 

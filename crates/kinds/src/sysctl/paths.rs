@@ -136,3 +136,87 @@ fn detection(field: &'static str, value: u64, end: &PathEnd) -> Option<Complaint
     );
     Some(Complaint::warning([field], what, format!("the path makes it {}", promise.keepalive_time)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use evenkeel_core::fake::path_end;
+    use evenkeel_core::{Severity, Side};
+
+    fn derived(paths: &[PathEnd]) -> Vec<String> {
+        derive(paths)
+            .into_iter()
+            .map(|one| format!("{} {} {}", one.item, one.fields["value"], one.path))
+            .collect()
+    }
+
+    #[test]
+    fn of_several_paths_the_strictest_counts_each_for_itself() {
+        let slow = path_end(Side::Client, "350s", "600s");
+        let quick = path_end(Side::Server, "60s", "700s");
+        assert_eq!(
+            derived(&[slow, quick]),
+            [
+                "net.ipv4.tcp_keepalive_time 26 1",
+                "net.ipv4.tcp_keepalive_intvl 26 1",
+                "net.ipv4.tcp_keepalive_probes 3 0",
+                "net.ipv4.tcp_retries2 10 0",
+                "net.ipv4.tcp_rto_max_ms 120000 0",
+            ]
+        );
+        assert!(derive(&[]).is_empty());
+    }
+
+    fn told(name: &str, fields: &str, idle: &str, blackout: &str) -> Vec<(Severity, String)> {
+        let want: Want = serde_json::from_str(fields).unwrap();
+        let told = check(name, &want, &[path_end(Side::Client, idle, blackout)]);
+        told.into_iter().map(|one| (one.severity, one.message)).collect()
+    }
+
+    #[test]
+    fn what_breaks_the_path_is_an_error_that_names_both_places() {
+        let message = "tcp_keepalive_time 7200 is longer than path `database` stays open when idle, 350s (fleet.yaml:17): \
+                       idle connections will be dropped before their first probe";
+        let error = |message: &str| vec![(Severity::Error, message.to_owned())];
+        assert_eq!(told(TIME, r#"{"value": 7200}"#, "350s", "60s"), error(message));
+        // 320 s would do if timers were never late.
+        assert_eq!(told(TIME, r#"{"value": 320}"#, "350s", "600s").len(), 1);
+        assert_eq!(told(TIME, r#"{"value": 311}"#, "350s", "600s"), []);
+        assert_eq!(told(INTVL, r#"{"at_most": 400}"#, "350s", "600s").len(), 1);
+        assert_eq!(told(TIME, r#"{"at_least": 10}"#, "350s", "600s").len(), 1);
+        let hang = told(RETRIES2, r#"{"value": 15}"#, "350s", "60s");
+        assert_eq!(
+            hang,
+            error(
+                "tcp_retries2 15 lets a request hang for 925 s, and path `database` for 60s at most (fleet.yaml:18)"
+            )
+        );
+        assert_eq!(told(RETRIES2, r#"{"value": 7}"#, "350s", "60s"), []);
+        assert_eq!(told(PROBES, r#"{"value": 100}"#, "350s", "60s"), []);
+    }
+
+    #[test]
+    fn what_is_only_late_in_finding_a_dead_peer_is_a_warning() {
+        let told = told(TIME, r#"{"value": 60}"#, "350s", "60s");
+        assert_eq!(told[0].0, Severity::Warning);
+        assert!(told[0].1.contains("finds a dead peer after 84 s"), "{told:?}");
+    }
+
+    #[test]
+    fn what_a_path_derives_breaks_no_path() {
+        for (idle, blackout) in [("3s", "3s"), ("5s", "3s"), ("350s", "60s"), ("60s", "10m"), ("1h", "5s")] {
+            let ends = [path_end(Side::Client, idle, blackout), path_end(Side::Server, "20s", "1h")];
+            for one in derive(&ends) {
+                let want: Want = serde_json::from_value(serde_json::to_value(&one.fields).unwrap()).unwrap();
+                assert_eq!(check(&one.item, &want, &ends), [], "{} {idle} {blackout}", one.item);
+                assert_eq!(
+                    super::super::rules::check(&one.item, &want),
+                    [],
+                    "{} {idle} {blackout}",
+                    one.item
+                );
+            }
+        }
+    }
+}
