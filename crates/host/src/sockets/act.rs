@@ -4,7 +4,7 @@
 use super::diag::{Diag, same_ends};
 use super::namespaces::{self, Barred};
 use super::proc::Proc;
-use super::wire::{self, Raw};
+use super::wire::Raw;
 use super::{Sockets, owner, powers};
 use evenkeel_core::{Class, Fault, SocketId, SocketTimer, SocketTimers};
 use rustix::io::Errno;
@@ -131,8 +131,7 @@ pub(super) fn free(sockets: &Sockets, socket: &SocketId, doing: &dyn Display) ->
 }
 
 fn is_stuck(now: &Raw) -> bool {
-    let open = now.state == wire::ESTABLISHED;
-    open && now.timer == SocketTimer::Retransmit && now.retransmits >= STUCK && now.unacked > 0
+    now.timer == SocketTimer::Retransmit && now.retransmits >= STUCK && now.unacked > 0
 }
 
 /// Ask in the connection's network namespace. One that is gone, or whose namespace is, comes to `None`.

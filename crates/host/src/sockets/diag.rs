@@ -128,11 +128,11 @@ impl Diag {
         }
     }
 
-    /// This very connection as it is now, whatever its state; `None` where it is gone.
+    /// This very connection as it is now; `None` where it is closed, or about to be.
     pub(super) fn look(&mut self, id: &SocketId) -> io::Result<Option<Raw>> {
         let request = Request::exact(id.local, id.remote, scope(id.local), id.cookie);
         if let Some(raw) = self.one(&request)? {
-            return Ok(Some(raw));
+            return Ok((raw.state == wire::ESTABLISHED).then_some(raw));
         }
         // One that is bound to an interface is found by the interface only, which a dump tells.
         let mut found = None;

@@ -27,7 +27,7 @@ use wire::Raw;
 /// The most connections that one look tells of.
 const MOST: usize = 65_536;
 /// For how long what we may do is believed to stay as it is.
-const GOOD: Duration = Duration::from_secs(60);
+const GOOD: Duration = Duration::from_mins(1);
 
 /// What is remembered from one look to the next, for the sake of the next one's price.
 #[derive(Debug, Default)]

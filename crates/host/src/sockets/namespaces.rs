@@ -4,6 +4,7 @@
 //! that would keep it alive. One is entered by a thread that does nothing else and ends.
 
 use super::diag::Diag;
+use super::powers;
 use super::proc::Proc;
 use rustix::io::Errno;
 use rustix::thread::LinkNameSpaceType;
@@ -76,17 +77,22 @@ impl Namespaces {
 fn find(proc: &mut Proc) -> io::Result<Found> {
     let ours = |proc: &mut Proc, kind: &str| proc.link(format_args!("self/ns/{kind}"), kind);
     let (our_net, our_pid) = (ours(proc, "net")?, ours(proc, "pid")?);
-    let (mut spaces, mut hidden) = (BTreeMap::<u64, Vec<u32>>::new(), false);
+    let mut spaces = BTreeMap::<u64, Vec<u32>>::new();
+    let (mut hidden, mut shown) = (0, 0);
     for pid in proc.pids()? {
         let net = match proc.link(format_args!("{pid}/ns/net"), "net") {
-            Ok(net) if net == our_net => continue,
+            Ok(net) if net == our_net => {
+                shown += 1;
+                continue;
+            }
             Ok(Some(net)) => net,
             Err(Errno::ACCESS | Errno::PERM) => {
-                hidden = true;
+                hidden += 1;
                 continue;
             }
             _ => continue,
         };
+        shown += 1;
         let pids = spaces.entry(net).or_default();
         if pids.len() < MOST_PIDS
             && proc.link(format_args!("{pid}/ns/pid"), "pid").is_ok_and(|seen| seen != our_pid)
@@ -100,7 +106,8 @@ fn find(proc: &mut Proc) -> io::Result<Found> {
         .map(|(inode, pids)| Space { inode, pids })
         .collect();
     let mut blind = vec![];
-    if hidden {
+    // With every right some processes may still be closed to us, as a hardened first one is; they are no containers.
+    if hidden > shown || (hidden > 0 && !powers::reaches_others()) {
         blind.push(
             "containers of other users: their namespaces cannot be seen without CAP_SYS_PTRACE".to_owned(),
         );
@@ -131,7 +138,7 @@ pub(super) fn within<T: Send>(
     };
     let done = std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("namespaces".into()).spawn_scoped(scope, each);
-        thread.map(|thread| thread.join())
+        thread.map(std::thread::ScopedJoinHandle::join)
     });
     match done {
         Ok(Ok(done)) => done,

@@ -27,7 +27,10 @@ pub(super) struct Wanted {
 
 /// Who holds what, as of the last look at each question.
 #[derive(Debug, Default)]
-pub(super) struct Owners(Vec<(SocketQuestion, HashMap<(u64, u64), Held>)>);
+pub(super) struct Owners(Vec<(SocketQuestion, Known)>);
+
+/// By namespace and cookie.
+type Known = HashMap<(u64, u64), Held>;
 
 #[derive(Debug, Clone)]
 struct Held {
@@ -74,11 +77,7 @@ impl Owners {
     }
 }
 
-fn look(
-    proc: &mut Proc,
-    wanted: &[Wanted],
-    mut before: HashMap<(u64, u64), Held>,
-) -> io::Result<Vec<Option<Held>>> {
+fn look(proc: &mut Proc, wanted: &[Wanted], mut before: Known) -> io::Result<Vec<Option<Held>>> {
     let mut held: Vec<Option<Held>> = wanted
         .iter()
         .map(|one| before.remove(&(one.netns, one.cookie)).filter(|held| held.inode == one.inode))

@@ -54,38 +54,31 @@ pub(super) fn unseeing(error: Errno) -> Option<&'static str> {
     never.contains(&error).then_some(NO_DIAG)
 }
 
-/// Whether a descriptor of somebody else's process may be duplicated: tried on ourselves, then on the first process,
-/// with a descriptor that it does not have. `EBADF` is a yes.
+/// Whether descriptors of others may be duplicated. That the call is there is tried on ourselves; whether it reaches others
+/// is a matter of rights, and in a user namespace of whose the first process is: tried with a descriptor that it cannot
+/// have, `EBADF` is a yes.
 pub(super) fn retune() -> Result<(), String> {
     match try_getfd(rustix::process::getpid()) {
         Err(Errno::NOSYS) => return Err(NO_PIDFD_GETFD.to_owned()),
         Err(Errno::PERM | Errno::ACCESS) => return Err(SECCOMP_GETFD.to_owned()),
-        _ => {}
+        Err(error) => return Err(format!("processes cannot be reached into: {}", io::Error::from(error))),
+        Ok(()) => {}
     }
-    match try_getfd(Pid::INIT) {
-        Ok(()) | Err(Errno::SRCH) => Ok(()),
-        Err(Errno::PERM | Errno::ACCESS) => Err(why_not_others()),
-        Err(error) => Err(format!("processes cannot be reached into: {}", io::Error::from(error))),
-    }
-}
-
-fn why_not_others() -> String {
     let yama = number("/proc/sys/kernel/yama/ptrace_scope").unwrap_or(0);
-    let may = has(CapabilitySet::SYS_PTRACE);
-    match (may, yama) {
-        (_, 3..) => {
-            format!("kernel.yama.ptrace_scope is {yama}, which forbids it to everybody: set it to 2 or less and reboot")
-        }
-        (true, _) if in_user_namespace() => USER_NAMESPACE.to_owned(),
-        (true, _) => "a security module (AppArmor, SELinux) forbids to reach into the first process".to_owned(),
-        (false, 0) => {
+    match (has(CapabilitySet::SYS_PTRACE), yama) {
+        (_, 3..) => Err(format!(
+            "kernel.yama.ptrace_scope is {yama}, which forbids it to everybody: set it to 2 or less and reboot"
+        )),
+        (true, _) if in_user_namespace() && try_getfd(Pid::INIT).is_err() => Err(USER_NAMESPACE.to_owned()),
+        (true, _) => Ok(()),
+        (false, 0) => Err(
             "without CAP_SYS_PTRACE only processes of our own user can be reached into: run as root, or add it to the unit"
-                .to_owned()
-        }
-        (false, _) => format!(
+                .to_owned(),
+        ),
+        (false, _) => Err(format!(
             "without CAP_SYS_PTRACE, and with kernel.yama.ptrace_scope at {yama}, no process can be reached into: run as \
              root, or add it to the unit"
-        ),
+        )),
     }
 }
 
@@ -137,43 +130,41 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
-/// Whether other network namespaces may be entered: tried on our own, and on the first process's where it has another.
+/// Whether other network namespaces may be entered: tried on our own, and in a user namespace on the first process's too.
 fn enter() -> Result<(), String> {
-    let tried = std::thread::scope(|scope| {
-        let tries = || ["self", "1"].map(try_enter);
-        scope.spawn(tries).join()
-    });
-    let Ok([own, first]) = tried else { return Err("the look broke off; this is a bug".to_owned()) };
-    match (own, first) {
-        (Ok(()), Ok(()) | Err((_, Errno::NOENT))) => Ok(()),
-        (Err((_, Errno::PERM)), _) if has(CapabilitySet::SYS_ADMIN) && !in_user_namespace() => Err(SECCOMP_SETNS.to_owned()),
-        (Err((_, Errno::PERM)), _) if !has(CapabilitySet::SYS_ADMIN) => {
-            Err("without CAP_SYS_ADMIN no other network namespace can be entered: run as root, or add it to the unit".to_owned())
-        }
-        (Ok(()), Err((At::Open, Errno::ACCESS | Errno::PERM))) if !has(CapabilitySet::SYS_PTRACE) => {
-            Err("without CAP_SYS_PTRACE the namespaces of others cannot be seen: run as root, or add it to the unit".to_owned())
-        }
-        (_, Err((_, Errno::ACCESS | Errno::PERM))) | (Err((_, Errno::PERM)), _) => Err(USER_NAMESPACE.to_owned()),
-        (Err((_, error)), _) | (_, Err((_, error))) => {
-            Err(format!("other network namespaces cannot be entered: {}", io::Error::from(error)))
-        }
+    let apart = in_user_namespace();
+    let entering = || {
+        try_enter("self")?;
+        if apart { try_enter("1") } else { Ok(()) }
+    };
+    let Ok(tried) = std::thread::scope(|scope| scope.spawn(entering).join()) else {
+        return Err("the look broke off; this is a bug".to_owned());
+    };
+    match tried {
+        Ok(()) if has(CapabilitySet::SYS_PTRACE) => Ok(()),
+        Ok(()) => Err(
+            "without CAP_SYS_PTRACE the namespaces of others cannot be seen: run as root, or add it to the unit".to_owned(),
+        ),
+        Err(Errno::PERM | Errno::ACCESS) if !has(CapabilitySet::SYS_ADMIN) => Err(
+            "without CAP_SYS_ADMIN no other network namespace can be entered: run as root, or add it to the unit".to_owned(),
+        ),
+        Err(Errno::PERM | Errno::ACCESS) if apart => Err(USER_NAMESPACE.to_owned()),
+        Err(Errno::PERM | Errno::ACCESS) => Err(SECCOMP_SETNS.to_owned()),
+        Err(error) => Err(format!("other network namespaces cannot be entered: {}", io::Error::from(error))),
     }
 }
 
-/// Where it failed.
-enum At {
-    Open,
-    Enter,
-}
-
 /// For a thread that does nothing else.
-fn try_enter(whose: &str) -> Result<(), (At, Errno)> {
+fn try_enter(whose: &str) -> Result<(), Errno> {
     use rustix::fs::{Mode, OFlags};
     let path = format!("/proc/{whose}/ns/net");
-    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-    let file = file.map_err(|error| (At::Open, error))?;
-    let entered = rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
-    entered.map_err(|error| (At::Enter, error))
+    let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+}
+
+/// Whether we have the right to look into the processes of others.
+pub(super) fn reaches_others() -> bool {
+    has(CapabilitySet::SYS_PTRACE) && !in_user_namespace()
 }
 
 /// Whether the calling thread has a capability in effect.

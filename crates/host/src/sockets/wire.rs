@@ -207,7 +207,7 @@ pub(super) struct Raw {
 pub(super) fn socket(body: &[u8]) -> Option<Raw> {
     let [family, state, timer, count] = *body.first_chunk()?;
     let interface = u32_at(body, 40)?;
-    let end = |port: usize, address: usize| Some(address_at(body, family, port, address, interface)?);
+    let end = |port: usize, address: usize| address_at(body, family, port, address, interface);
     let timer = match timer {
         0 => SocketTimer::Off,
         1 => SocketTimer::Retransmit,

@@ -198,7 +198,7 @@ fn no_filter_is_longer_than_an_attribute() {
     let nets = |count: usize| vec!["fd00::/8".parse::<Net>().unwrap(); count];
     assert!(filter(&[]).is_empty());
     let longest = filter(&nets(MOST_NETS));
-    assert!(!longest.is_empty() && longest.len() + 4 <= usize::from(u16::MAX));
+    assert!(!longest.is_empty() && u16::try_from(longest.len() + 4).is_ok());
     assert!(kernel_takes(&longest, AF_INET6, &Ipv6Addr::from([0xfd; 16]).octets()));
     assert!(filter(&nets(MOST_NETS + 1)).is_empty(), "then all of the port come, and are looked at here");
 }
