@@ -14,6 +14,7 @@ mod mounting;
 mod own_writes;
 mod postgres;
 pub mod program;
+mod sockets;
 mod sysctl;
 mod systemd;
 mod tree;
@@ -39,13 +40,14 @@ pub struct Host {
     run_dir: PathBuf,
     own: OwnWrites,
     guard: Arc<guard::Guard>,
+    sockets: Arc<sockets::Sockets>,
 }
 
 impl Host {
     /// The node we run on; what is owed is noted below `run_dir`.
     #[must_use]
     pub fn new(run_dir: PathBuf) -> Self {
-        Self { run_dir, own: OwnWrites::default(), guard: Arc::default() }
+        Self { run_dir, own: OwnWrites::default(), guard: Arc::default(), sockets: Arc::default() }
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
@@ -101,11 +103,10 @@ impl Sensor for Host {
         postgres::ask(server, question)
     }
     fn sockets(&self, question: &SocketQuestion) -> Result<SocketsSeen, Fault> {
-        let _ = question;
-        Err(Fault::new("look at connections").class(evenkeel_core::Class::NotApplicable))
+        self.sockets.see(question)
     }
     fn socket_powers(&self) -> SocketPowers {
-        SocketPowers::default()
+        self.sockets.powers()
     }
 }
 
@@ -136,7 +137,8 @@ impl Actuator for Host {
                 let _own = self.own.mounting();
                 mounting::unmount(&self.guard, target)
             }
-            Step::TuneSocket { .. } | Step::FreeSocket { .. } => Err(Fault::new(step.to_string())),
+            Step::TuneSocket { socket, holder, timers } => self.sockets.tune(socket, *holder, timers, step),
+            Step::FreeSocket { socket } => self.sockets.free(socket, step),
             Step::ReloadPostgres { server } => postgres::reload(server),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
