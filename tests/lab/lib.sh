@@ -9,6 +9,7 @@
 #   EVENKEEL_LAB_SUITE  which Debian that is                         (default: this machine's own, or else bookworm)
 #   EVENKEEL_LAB_RUN    what is running now                          (default: /run/evenkeel-lab)
 
+lab_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_name=${EVENKEEL_LAB_NAME:-lab}
 lab_cache=${EVENKEEL_LAB:-/var/cache/evenkeel-lab}
 lab_run=${EVENKEEL_LAB_RUN:-/run/evenkeel-lab}/$lab_name
@@ -150,6 +151,16 @@ lab_postgres() {
   disown
   lab_until 20 "PostgreSQL on db answers ($data/server.log)" \
     lab_on db "$programs/psql" -h 10.77.2.2 -U postgres -c 'select 1' postgres
+}
+
+# lab_psycopg2: whether Debian's Python has libpq at hand; what it lacks is said.
+lab_psycopg2() {
+  /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || lab_fail "needs psycopg2: install the package python3-psycopg2"
+}
+
+# lab_pool ARGUMENT…: the workers' pool on mw, which talks to PostgreSQL on db.
+lab_pool() {
+  lab_on mw "$lab_here/pool.py" "host=$(lab_address db) user=postgres dbname=postgres" "$@"
 }
 
 # lab_down: take it all away. Safe to call twice, after half a `lab_up`, and where there is nothing.
