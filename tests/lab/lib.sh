@@ -104,7 +104,7 @@ lab_up() {
 # lab_route FORGET: what the router lets through. A packet in the middle of a connection that the router does not
 # know (any more) is dropped without a word, as NAT boxes and default-drop firewalls do; that silence is the trouble.
 lab_route() {
-  local forget=$1 key
+  local forget=$1
   lab_on router nft -f - <<'RULES' || return 1
 table inet lab {
   chain forward {
@@ -120,15 +120,37 @@ table inet lab {
 RULES
   # Without this the kernel would pick a forgotten connection up again in its middle.
   lab_on router sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0 || return 1
-  for key in established unacknowledged max_retrans; do
-    lab_on router sysctl -qw "net.netfilter.nf_conntrack_tcp_timeout_$key=$forget" || return 1
-  done
+  lab_forget "$forget" || return 1
   lab_on router sysctl -qw net.ipv4.ip_forward=1
 }
 
 # lab_dropped: how many packets of forgotten connections the router has dropped.
 lab_dropped() {
   lab_on router nft list counter inet lab unknown_flow | sed -n 's/.*packets \([0-9]*\) .*/\1/p'
+}
+
+# lab_block: the path dies. The router drops everything, before it has even looked at what it is, and says nothing.
+lab_block() {
+  lab_on router nft -f - <<'RULES'
+table inet cut {
+  chain all {
+    type filter hook prerouting priority -400; policy drop;
+  }
+}
+RULES
+}
+
+# lab_unblock: the path is back. What the router has forgotten meanwhile stays forgotten.
+lab_unblock() {
+  lab_on router nft delete table inet cut
+}
+
+# lab_forget SECONDS: another memory; a connection has it from its next packet on.
+lab_forget() {
+  local key
+  for key in established unacknowledged max_retrans; do
+    lab_on router sysctl -qw "net.netfilter.nf_conntrack_tcp_timeout_$key=$1" || return 1
+  done
 }
 
 # lab_postgres: a real PostgreSQL on the db node, which the other nodes reach at 10.77.2.2:5432 without a password.
