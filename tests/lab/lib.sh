@@ -133,7 +133,7 @@ lab_dropped() {
 lab_block() {
   lab_on router nft -f - <<'RULES'
 table inet cut {
-  chain all {
+  chain everything {
     type filter hook prerouting priority -400; policy drop;
   }
 }

@@ -122,7 +122,11 @@ impl Lab {
     }
 
     fn config(&self, node: &str) -> String {
-        format!("node: {node}\nsource: {}\npoll_interval: 1s\npass_interval: 2s\n", self.spec.source())
+        // A hub that never answers: what is told stays in the spool, where it can be read.
+        format!(
+            "node: {node}\nsource: {}\npoll_interval: 1s\npass_interval: 2s\nhub: http://127.0.0.1:9\n",
+            self.spec.source()
+        )
     }
 
     /// A pool of workers on the middleware's node, with no connection yet.
@@ -133,6 +137,12 @@ impl Lab {
     /// Ask PostgreSQL, on its own node.
     pub fn sql(&self, query: &str) -> String {
         self.db.sql_at(POSTGRES, query)
+    }
+
+    /// What the agent of a node has told its hub, newest last, wherever `words` all occur.
+    pub fn told(&self, node: &Node, words: &[&str]) -> Option<String> {
+        let spooled = node.sh("cat /var/lib/evenkeel/spool/* 2>/dev/null || true");
+        spooled.lines().rfind(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
     }
 
     /// The connections to PostgreSQL, as a node's kernel sees them.
@@ -148,9 +158,16 @@ impl Lab {
         said.lines().map(Socket::read).collect()
     }
 
-    /// One of them, by the port on the client's side.
-    pub fn socket(&self, node: &Node, port: u16) -> Option<Socket> {
-        self.sockets(node).into_iter().find(|socket| socket.port == port)
+    /// One of them, by the port on the client's side, as it is now.
+    pub fn socket(&self, node: &Node, port: u16) -> Socket {
+        let found = self.sockets(node).into_iter().find(|socket| socket.port == port);
+        found.expect("the connection is open")
+    }
+
+    /// The same once nothing is on its way, which has a timer of its own.
+    pub fn at_rest(&self, node: &Node, port: u16) -> Socket {
+        eventually("nothing is on its way", PROMPT, || self.socket(node, port).timer != "retransmit");
+        self.socket(node, port)
     }
 }
 
@@ -166,6 +183,11 @@ impl Socket {
             expires: value["expires"].as_f64().unwrap(),
             retransmits: value["retransmits"].as_u64().unwrap(),
         }
+    }
+
+    /// Whether it has the kernel's own two hours, which no router waits for.
+    pub fn is_at_default(&self) -> bool {
+        self.timer == "keepalive" && self.expires > 7_000.0
     }
 
     /// Whether its next probe comes before the router forgets it, as the timer that runs says.
@@ -207,7 +229,8 @@ impl Router {
         self.script("router", &["dropped"]).trim().parse().unwrap()
     }
 
-    fn namespace(&self, node: &str) -> PathBuf {
+    /// The network namespace of a node, or of `router`.
+    pub fn namespace(&self, node: &str) -> PathBuf {
         PathBuf::from(format!("/run/netns/ek-{}-{node}", self.name))
     }
 
