@@ -39,9 +39,9 @@ fn without_the_agent_nobody_is_told_that_the_path_is_dead() {
     let sending = pool.ask(sends, "select 1");
     std::thread::sleep(WELL_BEYOND.saturating_sub(dead.elapsed()));
     assert!(!sending.is_answered() && !waiting.is_answered());
-    let socket = lab.socket(&lab.mw, sends.port);
+    let socket = lab.mw.socket(sends.port);
     assert!(socket.timer == "retransmit" && socket.retransmits >= 4, "{socket:?}");
-    let socket = lab.socket(&lab.mw, waits.port);
+    let socket = lab.mw.socket(waits.port);
     assert!(socket.is_at_default(), "{socket:?}");
     assert_eq!(lab.mw.sysctl("net.ipv4.tcp_retries2"), "15");
     figure("path dead, the query was just sent", "without", format!("≥ {KERNEL_SENDING:.0} s (computed)"));
@@ -56,7 +56,7 @@ fn with_the_agent_whoever_waits_has_an_error_within_the_promise() {
     let pool = lab.pool();
     let [sends, waits] = pool.open(2, "")[..] else { panic!("two connections") };
     eventually("both connections are looked after", Duration::from_secs(15), || {
-        lab.sockets(&lab.mw).iter().filter(|socket| socket.is_kept_alive()).count() == 2
+        lab.mw.sockets().iter().filter(|socket| socket.is_kept_alive()).count() == 2
             && lab.mw.sysctl("net.ipv4.tcp_retries2") != "15"
     });
     let waiting = ask_and_wait_until_it_runs(&lab, &pool, waits);
@@ -85,7 +85,7 @@ fn with_the_agent_installed_in_the_middle_of_a_blackout_the_stuck_ones_are_freed
     lab.router.block();
     let asked: Vec<Asked> = connections.iter().map(|on| pool.ask(*on, "select 1")).collect();
     eventually("all of them are stuck", Duration::from_secs(10), || {
-        lab.sockets(&lab.mw).iter().filter(|socket| socket.retransmits >= 3).count() == connections.len()
+        lab.mw.sockets().iter().filter(|socket| socket.retransmits >= 3).count() == connections.len()
     });
     let agent = lab.agent_on_mw();
     eventually("the first pass is done", Duration::from_secs(10), || {
@@ -116,6 +116,7 @@ fn leave_ghosts(lab: &Lab, count: usize, conninfo: &str) -> Instant {
     lab.router.block();
     let gone = Instant::now();
     pool.kill();
+    assert_eq!(ghosts(lab), count, "the database has not heard of it");
     gone
 }
 
@@ -133,7 +134,7 @@ fn without_the_agent_ghosts_hold_the_slots_of_workers_that_are_gone() {
     std::thread::sleep((FORGETS_AFTER + PROMISED).saturating_sub(gone.elapsed()));
     lab.router.unblock();
     assert_eq!(ghosts(&lab), 5);
-    let sockets = lab.sockets(&lab.db);
+    let sockets = lab.db.sockets();
     assert!(sockets.iter().all(Socket::is_at_default), "{sockets:?}");
     let refused = lab.mw.command("psql").args(["-h", "10.77.2.2", "-U", "app", "postgres"]).output().unwrap();
     assert!(text(&refused).contains("remaining connection slots are reserved"), "{}", text(&refused));

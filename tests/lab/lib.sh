@@ -84,7 +84,8 @@ lab_up() {
   local forget=${1:-5} node subnet
   lab_root_only && lab_need ip iproute2 && lab_need nft nftables || return 1
   lab_down
-  mkdir -p "$lab_run"
+  # Twice, since another lab that goes takes the folder above away if it finds it empty.
+  mkdir -p "$lab_run" 2>/dev/null || mkdir -p "$lab_run" || return 1
   ip netns add "$(lab_ns router)" || return 1
   ip -n "$(lab_ns router)" link set lo up
   for node in "${lab_nodes[@]}"; do
@@ -185,6 +186,14 @@ lab_pool() {
   lab_on mw "$lab_here/pool.py" "host=$(lab_address db) user=postgres dbname=postgres" "$@"
 }
 
+# lab_workers: the same pool with six workers that use their connections unevenly, in the background.
+lab_workers() {
+  lab_psycopg2 || return 1
+  lab_pool --workers </dev/null >"$lab_run/pool.log" 2>&1 &
+  disown
+  lab_until 10 "the workers ask ($lab_run/pool.log)" grep -q "worker 5" "$lab_run/pool.log"
+}
+
 # lab_down: take it all away. Safe to call twice, after half a `lab_up`, and where there is nothing.
 lab_down() {
   local node pid
@@ -201,7 +210,7 @@ lab_down() {
     ip netns pids "$(lab_ns "$node")" 2>/dev/null | xargs -r kill -KILL 2>/dev/null
     ip netns delete "$(lab_ns "$node")"
   done
-  rm -rf "$lab_run/postgres"
+  rm -rf "$lab_run/postgres" "$lab_run/pool.log"
   rmdir "$lab_run" "${lab_run%/*}" 2>/dev/null
   return 0
 }

@@ -138,36 +138,34 @@ impl Lab {
     pub fn sql(&self, query: &str) -> String {
         self.db.sql_at(POSTGRES, query)
     }
+}
 
-    /// What the agent of a node has told its hub, newest last, wherever `words` all occur.
-    pub fn told(&self, node: &Node, words: &[&str]) -> Option<String> {
-        let spooled = node.sh("cat /var/lib/evenkeel/spool/* 2>/dev/null || true");
+impl Node {
+    /// What the agent here has told its hub, newest first looked at, where all of `words` occur.
+    pub fn told(&self, words: &[&str]) -> Option<String> {
+        let spooled = self.sh("cat /var/lib/evenkeel/spool/* 2>/dev/null || true");
         spooled.lines().rfind(|line| words.iter().all(|word| line.contains(word))).map(str::to_owned)
     }
 
-    /// The connections to PostgreSQL, as a node's kernel sees them.
-    pub fn sockets(&self, node: &Node) -> Vec<Socket> {
-        let out = node
-            .command("/usr/bin/python3")
-            .arg(lab_file("sockets.py"))
-            .arg(POSTGRES.to_string())
-            .output()
-            .unwrap();
+    /// The connections to PostgreSQL, as the kernel here sees them.
+    pub fn sockets(&self) -> Vec<Socket> {
+        let mut command = self.command("/usr/bin/python3");
+        let out = command.arg(lab_file("sockets.py")).arg(POSTGRES.to_string()).output().unwrap();
         assert!(out.status.success(), "{}", super::text(&out));
         let said = String::from_utf8(out.stdout).unwrap();
         said.lines().map(Socket::read).collect()
     }
 
     /// One of them, by the port on the client's side, as it is now.
-    pub fn socket(&self, node: &Node, port: u16) -> Socket {
-        let found = self.sockets(node).into_iter().find(|socket| socket.port == port);
+    pub fn socket(&self, port: u16) -> Socket {
+        let found = self.sockets().into_iter().find(|socket| socket.port == port);
         found.expect("the connection is open")
     }
 
     /// The same once nothing is on its way, which has a timer of its own.
-    pub fn at_rest(&self, node: &Node, port: u16) -> Socket {
-        eventually("nothing is on its way", PROMPT, || self.socket(node, port).timer != "retransmit");
-        self.socket(node, port)
+    pub fn at_rest(&self, port: u16) -> Socket {
+        eventually("nothing is on its way", PROMPT, || self.socket(port).timer != "retransmit");
+        self.socket(port)
     }
 }
 

@@ -64,7 +64,7 @@ impl Pool {
 
     /// Open connections; `conninfo` has options beside the pool's own, `keepalives=0` or `user=app`.
     pub fn open(&self, count: usize, conninfo: &str) -> Vec<Connection> {
-        let answer = self.send(json!({"open": count, "conninfo": conninfo})).answer(Duration::from_secs(60));
+        let answer = self.send(json!({"open": count, "conninfo": conninfo})).answer(Duration::from_mins(1));
         assert_eq!(answer.error, None, "{count} connections open");
         let number =
             |field: &str, at: usize| usize::try_from(answer.line[field][at].as_u64().unwrap()).unwrap();
