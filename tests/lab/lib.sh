@@ -9,6 +9,7 @@
 #   EVENKEEL_LAB_SUITE  which Debian that is                         (default: this machine's own, or else bookworm)
 #   EVENKEEL_LAB_RUN    what is running now                          (default: /run/evenkeel-lab)
 
+lab_here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 lab_name=${EVENKEEL_LAB_NAME:-lab}
 lab_cache=${EVENKEEL_LAB:-/var/cache/evenkeel-lab}
 lab_run=${EVENKEEL_LAB_RUN:-/run/evenkeel-lab}/$lab_name
@@ -83,7 +84,8 @@ lab_up() {
   local forget=${1:-5} node subnet
   lab_root_only && lab_need ip iproute2 && lab_need nft nftables || return 1
   lab_down
-  mkdir -p "$lab_run"
+  # Twice, since another lab that goes takes the folder above away if it finds it empty.
+  mkdir -p "$lab_run" 2>/dev/null || mkdir -p "$lab_run" || return 1
   ip netns add "$(lab_ns router)" || return 1
   ip -n "$(lab_ns router)" link set lo up
   for node in "${lab_nodes[@]}"; do
@@ -103,7 +105,7 @@ lab_up() {
 # lab_route FORGET: what the router lets through. A packet in the middle of a connection that the router does not
 # know (any more) is dropped without a word, as NAT boxes and default-drop firewalls do; that silence is the trouble.
 lab_route() {
-  local forget=$1 key
+  local forget=$1
   lab_on router nft -f - <<'RULES' || return 1
 table inet lab {
   chain forward {
@@ -119,15 +121,37 @@ table inet lab {
 RULES
   # Without this the kernel would pick a forgotten connection up again in its middle.
   lab_on router sysctl -qw net.netfilter.nf_conntrack_tcp_loose=0 || return 1
-  for key in established unacknowledged max_retrans; do
-    lab_on router sysctl -qw "net.netfilter.nf_conntrack_tcp_timeout_$key=$forget" || return 1
-  done
+  lab_forget "$forget" || return 1
   lab_on router sysctl -qw net.ipv4.ip_forward=1
 }
 
 # lab_dropped: how many packets of forgotten connections the router has dropped.
 lab_dropped() {
   lab_on router nft list counter inet lab unknown_flow | sed -n 's/.*packets \([0-9]*\) .*/\1/p'
+}
+
+# lab_block: the path dies. The router drops everything, before it has even looked at what it is, and says nothing.
+lab_block() {
+  lab_on router nft -f - <<'RULES'
+table inet cut {
+  chain everything {
+    type filter hook prerouting priority -400; policy drop;
+  }
+}
+RULES
+}
+
+# lab_unblock: the path is back. What the router has forgotten meanwhile stays forgotten.
+lab_unblock() {
+  lab_on router nft delete table inet cut
+}
+
+# lab_forget SECONDS: another memory; a connection has it from its next packet on.
+lab_forget() {
+  local key
+  for key in established unacknowledged max_retrans; do
+    lab_on router sysctl -qw "net.netfilter.nf_conntrack_tcp_timeout_$key=$1" || return 1
+  done
 }
 
 # lab_postgres: a real PostgreSQL on the db node, which the other nodes reach at 10.77.2.2:5432 without a password.
@@ -152,6 +176,24 @@ lab_postgres() {
     lab_on db "$programs/psql" -h 10.77.2.2 -U postgres -c 'select 1' postgres
 }
 
+# lab_psycopg2: whether Debian's Python has libpq at hand; what it lacks is said.
+lab_psycopg2() {
+  /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || lab_fail "needs psycopg2: install the package python3-psycopg2"
+}
+
+# lab_pool ARGUMENT…: the workers' pool on mw, which talks to PostgreSQL on db.
+lab_pool() {
+  lab_on mw "$lab_here/pool.py" "host=$(lab_address db) user=postgres dbname=postgres" "$@"
+}
+
+# lab_workers: the same pool with six workers that use their connections unevenly, in the background.
+lab_workers() {
+  lab_psycopg2 || return 1
+  lab_pool --workers </dev/null >"$lab_run/pool.log" 2>&1 &
+  disown
+  lab_until 10 "the workers ask ($lab_run/pool.log)" grep -q "worker 5" "$lab_run/pool.log"
+}
+
 # lab_down: take it all away. Safe to call twice, after half a `lab_up`, and where there is nothing.
 lab_down() {
   local node pid
@@ -168,7 +210,7 @@ lab_down() {
     ip netns pids "$(lab_ns "$node")" 2>/dev/null | xargs -r kill -KILL 2>/dev/null
     ip netns delete "$(lab_ns "$node")"
   done
-  rm -rf "$lab_run/postgres"
+  rm -rf "$lab_run/postgres" "$lab_run/pool.log"
   rmdir "$lab_run" "${lab_run%/*}" 2>/dev/null
   return 0
 }

@@ -12,6 +12,13 @@
     reason = "test support"
 )]
 
+pub mod lab;
+pub mod pool;
+mod postgres;
+
+pub use lab::lab_file;
+pub use postgres::{Postgres, postgres_version};
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -38,6 +45,8 @@ pub fn hub_binary() -> PathBuf {
 /// One node.
 pub struct Node {
     holder: Child,
+    /// How its namespaces are entered.
+    way_in: Vec<String>,
     _pipe: ChildStdin,
     /// A folder that the node and the test both see.
     pub dir: tempfile::TempDir,
@@ -63,12 +72,34 @@ exec cat
 "#;
 
 impl Node {
-    /// A fresh node.
+    /// A fresh node, without a network.
     pub fn new() -> Self {
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--net"]);
+        Self::made(unshare, |holder| {
+            ["-t", &holder.to_string(), "-m", "-n", "--"].map(str::to_owned).to_vec()
+        })
+    }
+
+    /// A node in a network namespace that is there, which sees no process but its own.
+    pub fn in_network(namespace: &Path) -> Self {
+        let mut unshare = Command::new("nsenter");
+        unshare.arg(format!("--net={}", namespace.display()));
+        unshare.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        Self::made(unshare, |holder| {
+            let first = only_child(holder).expect("the first process of the node");
+            // What is entered so is a child of nsenter, and goes with it.
+            ["-t", &first.to_string(), "-m", "-n", "-p", "--", "setpriv", "--pdeathsig=KILL", "--"]
+                .map(str::to_owned)
+                .to_vec()
+        })
+    }
+
+    fn made(mut unshare: Command, way_in: impl Fn(u32) -> Vec<String>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("upper")).unwrap();
-        let mut holder = Command::new("unshare")
-            .args(["--mount", "--net", "--", "sh", "-c", SETUP])
+        let mut holder = unshare
+            .args(["--", "sh", "-c", SETUP])
             .env("DIR", dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -78,14 +109,22 @@ impl Node {
         BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "the node's namespaces could not be set up: these tests need root");
         let pipe = holder.stdin.take().unwrap();
-        Self { holder, _pipe: pipe, dir }
+        let way_in = way_in(holder.id());
+        Self { holder, way_in, _pipe: pipe, dir }
     }
 
     /// A program, to be run on the node.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["-t", &self.holder.id().to_string(), "-m", "-n", "--"]).arg(program);
+        command.args(&self.way_in).arg(program);
         command
+    }
+
+    /// What the agent on the node says of one item.
+    pub fn item(&self, id: &str) -> Option<serde_json::Value> {
+        let out = self.run(&["status", "--format", "json"]);
+        let status: serde_json::Value = serde_json::from_slice(&out.stdout).ok()?;
+        status["items"].as_array()?.iter().find(|item| item["id"] == id).cloned()
     }
 
     /// Run a shell script on the node; it must succeed. What it printed.
@@ -158,8 +197,7 @@ impl Daemon {
 
     /// Send it a signal by name.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+        signal(&self.child, name);
     }
 }
 
@@ -171,6 +209,22 @@ impl Drop for Daemon {
             eprintln!("--- {}\n{}", self.log.display(), self.log());
         }
     }
+}
+
+/// The one child of a process.
+fn only_child(pid: u32) -> Option<u32> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// Send a signal to what was started on a node: nsenter becomes the program, or where it entered a process namespace,
+/// its parent, which passes nothing on.
+pub fn signal(child: &Child, name: &str) {
+    let pid = child.id();
+    let entering = std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "nsenter\n");
+    let to = only_child(pid).filter(|_| entering).unwrap_or(pid);
+    let sent = Command::new("kill").args([&format!("-{name}"), &to.to_string()]).status();
+    assert!(sent.unwrap().success());
 }
 
 /// What a program printed, both streams.
@@ -240,85 +294,4 @@ pub const FLEET: &str = "version: 1\nfleet: test\nnodes:\n  n1: {tier: t}\n";
 /// A configuration for node `n1`.
 pub fn config(source: &str, more: &str) -> String {
     format!("node: n1\nsource: {source}\npoll_interval: 1s\n{more}")
-}
-
-/// The newest PostgreSQL that is installed: its major version.
-pub fn postgres_version() -> u32 {
-    let found = std::fs::read_dir("/usr/lib/postgresql").unwrap().flatten();
-    found.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).max().expect("PostgreSQL is installed")
-}
-
-/// A running PostgreSQL cluster, `VERSION/test`, made as Debian makes them.
-pub struct Postgres {
-    child: Child,
-    /// `15/test`.
-    pub cluster: String,
-}
-
-impl Node {
-    /// Make a cluster and start it; it dies with the test.
-    pub fn postgres(&self) -> Postgres {
-        self.postgres_named("test", PORT)
-    }
-
-    /// The same, of this name and on this port, for more than one.
-    pub fn postgres_named(&self, name: &str, port: u16) -> Postgres {
-        let version = postgres_version();
-        self.sh(&format!(
-            "install -d -o postgres -g postgres -m 2775 /run/postgresql
-             pg_createcluster --port {port} {version} {name} -- --auth-local=peer -N >/dev/null"
-        ));
-        let child = self.start_named(name, port);
-        Postgres { child, cluster: format!("{version}/{name}") }
-    }
-
-    /// Start the cluster that was made.
-    pub fn start_postgres(&self) -> Child {
-        self.start_named("test", PORT)
-    }
-
-    fn start_named(&self, name: &str, port: u16) -> Child {
-        let version = postgres_version();
-        let log = std::fs::File::create(self.dir.path().join("postgres.log")).unwrap();
-        let mut command = self.command("setpriv");
-        command.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=KILL", "--"]);
-        command.arg(format!("/usr/lib/postgresql/{version}/bin/postgres"));
-        command.args(["-D", &format!("/var/lib/postgresql/{version}/{name}")]);
-        command.args(["-c", &format!("config_file=/etc/postgresql/{version}/{name}/postgresql.conf")]);
-        let child =
-            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        until("PostgreSQL answers", Duration::from_secs(30), || {
-            self.holds(&format!("{PSQL} -p {port} postgres -c 'select 1'"))
-        });
-        child
-    }
-
-    /// Ask the cluster, over its Unix socket; what it answered.
-    pub fn sql(&self, query: &str) -> String {
-        let out = self
-            .command("sh")
-            .args(["-ec", &format!("{PSQL} -p {PORT} postgres -c \"$1\""), "sh", query])
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{query}\n{}", text(&out));
-        String::from_utf8(out.stdout).unwrap().trim().to_owned()
-    }
-}
-
-const PSQL: &str = "setpriv --reuid=postgres --regid=postgres --init-groups -- psql -XAtq -h /run/postgresql";
-/// The port of the cluster that tests ask.
-const PORT: u16 = 5499;
-
-impl Postgres {
-    /// Stop it, at once and cleanly.
-    pub fn stop(&mut self) {
-        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Postgres {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
