@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const SECOND: Duration = Duration::from_secs(1);
 /// So many probes without an answer end a connection.
 const PROBES: u32 = 3;
-/// By when a connection has ended whose probes are not answered: measured 4.1 to 5 s, and less than [`VERDICT`].
+/// By when a connection has ended whose probes are not answered: measured 4.0 s, and less than [`VERDICT`].
 const OVER: Duration = Duration::from_millis(5500);
 /// A peer may greet us, or say that something changed. One that speaks more often is never silent.
 const GREETINGS: u32 = 7;
