@@ -3,6 +3,7 @@
 //! Nothing here touches the machine: a [`Kind`] looks through a [`Sensor`], decides with a pure `plan`, and an
 //! [`Actuator`] carries the plan out, one [`Step`] at a time.
 
+pub mod ageing;
 mod arithmetic;
 mod converge;
 pub mod fake;
