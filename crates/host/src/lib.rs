@@ -138,6 +138,7 @@ impl Actuator for Host {
             }
             Step::TuneSocket { .. } | Step::FreeSocket { .. } => Err(Fault::new(step.to_string())),
             Step::ReloadPostgres { server } => postgres::reload(server),
+            Step::AlterSystem { server, setting, value } => postgres::alter_system(server, setting, value),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
             }
