@@ -73,6 +73,9 @@ impl FakeNode {
             value: value.to_owned(),
             barred: false,
         }));
+        // As the host asks for them.
+        let whose = |one: &PgOverride| (one.role.clone(), one.database.clone(), one.setting.clone());
+        held.overrides.sort_by_key(whose);
         Ok(())
     }
 

@@ -137,7 +137,10 @@ impl Bench<'_> {
                      it in the provider's parameter group for all others",
                     ours.join(", ")
                 );
-                self.find(Verdict::Note, why, None);
+                // On a replica they have it only once the primary says so.
+                if !self.facts.in_recovery {
+                    self.find(Verdict::Note, why, None);
+                }
             }
             Route::OwnRole => {
                 let role = self.rights.role.clone();

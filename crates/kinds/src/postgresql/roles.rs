@@ -71,7 +71,15 @@ impl Roles<'_> {
     /// An override that is to go.
     fn take_out(&mut self, one: &PgOverride) {
         let off = off(one, want::INHERIT);
-        self.alter(off, whose(one), None, one.barred);
+        if one.barred && !self.facts.in_recovery {
+            let (who, how) = told(one);
+            let why = format!(
+                "{who} has {} = {} of its own, which is not ours to take out: {how} RESET {} does",
+                one.setting, one.value, one.setting
+            );
+            return self.find(Verdict::NonCompliant, why, off);
+        }
+        self.alter(off, whose(one), None, false);
     }
 
     fn over_the_roles(&mut self, one: &PgOverride, value: &str) {
@@ -127,10 +135,7 @@ impl Roles<'_> {
         let step = Step::AlterPostgres { server, role, database, setting, value };
         if barred {
             let seen = off.observed.as_deref().unwrap_or("nothing");
-            let why = format!(
-                "{} is {seen} and not {}, and is not ours to change: somebody with the right must {step}",
-                off.attr, off.desired
-            );
+            let why = format!("{} is {seen} and not {}, and is not ours to change", off.attr, off.desired);
             return self.find(Verdict::NonCompliant, why, off);
         }
         self.item.drift.push(off);

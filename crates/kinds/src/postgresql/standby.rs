@@ -153,7 +153,7 @@ impl Told<'_> {
             let n = paths::number(ours, self.want.settings.get(*ours)?)?;
             Some(format!("{theirs}={n}"))
         };
-        let all: Vec<String> = pairs.iter().filter_map(known).collect();
-        if all.is_empty() { "keepalives=1".to_owned() } else { all.join(" ") }
+        let all = std::iter::once("keepalives=1".to_owned()).chain(pairs.iter().filter_map(known));
+        all.collect::<Vec<_>>().join(" ")
     }
 }
