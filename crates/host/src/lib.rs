@@ -141,6 +141,7 @@ impl Actuator for Host {
             Step::TuneSocket { socket, holder, timers } => self.sockets.tune(socket, *holder, timers, step),
             Step::FreeSocket { socket } => self.sockets.free(socket, step),
             Step::ReloadPostgres { server } => postgres::reload(server),
+            Step::AlterSystem { server, setting, value } => postgres::alter_system(server, setting, value),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
             }
