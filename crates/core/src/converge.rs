@@ -161,9 +161,11 @@ fn repair(look: &Look, after: Option<&ItemPlan>) -> Option<Mark> {
     if let Some(fault) = look.fault {
         return Some(apply_mark(fault));
     }
+    // A connection that was opened during the pass is none that was repaired in vain.
+    let was = |attr: &str| look.before.drift.iter().any(|drift| drift.attr == attr);
     match (look.again, after) {
         (Some(Err(fault)), _) => Some((Status::Error, Some(Phase::Verify), Some(chain(fault)))),
-        _ if look.before.drift.is_empty() => {
+        _ if !still.is_empty() && !still.iter().any(|attr| was(attr)) => {
             let why = format!("went off during the pass: {}; the next pass looks again", still.join(", "));
             Some((Status::NonCompliant, None, Some(why)))
         }
@@ -205,7 +207,13 @@ fn worst(marks: impl Iterator<Item = Mark>) -> Mark {
     let worst = || marks.iter().filter(|mark| mark.0 == status);
     let speaks =
         |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 == Status::Compliant);
-    let reasons: Vec<&str> = marks.iter().filter(speaks).filter_map(|mark| mark.2.as_deref()).collect();
+    let mut reasons: Vec<&str> = vec![];
+    for reason in marks.iter().filter(speaks).filter_map(|mark| mark.2.as_deref()) {
+        // Twenty connections may have one reason.
+        if !reasons.contains(&reason) {
+            reasons.push(reason);
+        }
+    }
     let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
     (status, worst().find_map(|mark| mark.1), reason)
 }
@@ -313,7 +321,7 @@ mod tests {
     fn goal(mode: Mode, items: &[(&str, &[&str])]) -> Box<dyn Goal> {
         let raw = items.iter().map(|(name, words)| {
             let fields = words.iter().map(|word| ((*word).to_owned(), true.into())).collect();
-            let origin = Origin { file: "t.yaml".into(), line: 3 };
+            let origin = Origin { file: "t.yaml".into(), line: 3, path: None };
             let raw = RawItem { fields: serde_json::Value::Object(fields), absent: false, mode, origin };
             ((*name).to_owned(), raw)
         });

@@ -4,10 +4,14 @@
 //! lenient: a unit starts as it was when systemd last read it, a server holds what it last reloaded, a kernel knows
 //! no parameter that is not in its map. It never touches the machine.
 
+mod path;
 mod postgres;
+mod sockets;
 
 use crate::{Actuator, Fault, Sensor, Step, SystemdVerb};
 use crate::{Inside, MountEntry, PgFacts, PgQuestion, PgServer, SysctlKey, SysctlSeen};
+use crate::{SocketPowers, SocketQuestion, SocketSeen, SocketsSeen};
+pub use path::path_end;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -40,6 +44,10 @@ pub struct FakeNode {
     pub servers: BTreeMap<String, PgFacts>,
     /// What a PostgreSQL parameter is where no file says anything.
     pub pg_boot: BTreeMap<String, String>,
+    /// Its established connections.
+    pub sockets: Vec<SocketSeen>,
+    /// What may be done with them.
+    pub powers: SocketPowers,
     /// Steps that fail, by a part of their text, and why.
     pub faults: BTreeMap<String, String>,
     /// Every step it was asked to perform.
@@ -90,6 +98,12 @@ impl Sensor for FakeNode {
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         self.ask_postgres(server, question)
     }
+    fn sockets(&self, question: &SocketQuestion) -> Result<SocketsSeen, Fault> {
+        self.see_sockets(question)
+    }
+    fn socket_powers(&self) -> SocketPowers {
+        self.powers.clone()
+    }
 }
 
 impl Actuator for FakeNode {
@@ -123,6 +137,8 @@ impl Actuator for FakeNode {
             Step::Unmount { target } => self.unmount(target),
             Step::Remount { target, options } => self.remount(target, options),
             Step::Systemd { verb, unit } => return self.systemctl(*verb, unit),
+            Step::TuneSocket { socket, timers, .. } => self.tune_socket(socket, timers),
+            Step::FreeSocket { socket } => self.free_socket(socket),
             Step::ReloadPostgres { server } => return self.reload_postgres(server),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 return self.alter_postgres(server, (role, database, setting), value.as_deref());

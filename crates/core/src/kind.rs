@@ -1,11 +1,12 @@
 //! What a kind of thing is, and how the engine holds one without knowing which.
 
-use crate::{Fault, Item, Mode, Origin, Plan, Sensor, SysctlKey};
+use crate::{Derived, Fault, Item, Mode, Origin, PathEnd, Plan, Sensor, SysctlKey};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// A kind of thing on the node that evenkeel can keep even.
 ///
@@ -30,6 +31,34 @@ pub trait Kind: Sync + 'static {
     #[must_use]
     fn check(_name: &str, _want: &Self::Want) -> Vec<Complaint> {
         vec![]
+    }
+    /// What the paths that end on a node make of this section. `said` is what the layers say of its items by hand: their
+    /// fields, by name. Pure.
+    #[must_use]
+    fn derive(_paths: &[PathEnd], _said: &BTreeMap<String, Value>) -> Vec<Derived> {
+        vec![]
+    }
+    /// What of an item breaks a path that ends on its node. Pure.
+    #[must_use]
+    fn check_paths(_name: &str, _want: &Self::Want, _paths: &[PathEnd]) -> Vec<Complaint> {
+        vec![]
+    }
+    /// How often a section must be looked at where no event tells of a change; `None`: as often as any other.
+    #[must_use]
+    fn pace(_section: &Section<Self::Want>) -> Option<Duration> {
+        None
+    }
+    /// What every layer of the node says of an item, or of one value in it, as it is now: for people who ask why.
+    ///
+    /// # Errors
+    /// The node could not be looked at.
+    fn witness(
+        _section: &Section<Self::Want>,
+        _item: &str,
+        _path: &str,
+        _node: &dyn Sensor,
+    ) -> Result<Vec<Witness>, Fault> {
+        Ok(vec![])
     }
     /// What on the node should wake a pass over this section.
     #[must_use]
@@ -69,6 +98,21 @@ pub enum Wish<W> {
     Keep(W),
     /// `absent: true`. What the layers below say of it comes along where it is whole.
     Absent(Option<W>),
+}
+
+/// What one layer of a node says of a value, as it was seen just now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Witness {
+    /// The layer: `kernel`, `postgresql.auto.conf`, `role sahana`, `connection`.
+    pub layer: String,
+    /// Where: a file and its line, a process, two addresses.
+    pub place: String,
+    /// What it says.
+    pub value: String,
+    /// What that means: wins, loses to what comes later, is not read yet.
+    pub note: Option<String>,
+    /// Whether this is what counts.
+    pub won: bool,
 }
 
 /// Something that is wrong with an item, or looks it.
@@ -163,6 +207,10 @@ pub trait AnyKind: Sync {
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema;
     /// Read one item only to find what is wrong with it: errors of shape, then [`Kind::check`].
     fn check(&self, name: &str, raw: &RawItem) -> Vec<Complaint>;
+    /// [`Kind::derive`].
+    fn derive(&self, paths: &[PathEnd], said: &BTreeMap<String, Value>) -> Vec<Derived>;
+    /// [`Kind::check_paths`]; an item that cannot be read has nothing to say here.
+    fn check_paths(&self, name: &str, raw: &RawItem, paths: &[PathEnd]) -> Vec<Complaint>;
     /// Read a whole section.
     ///
     /// # Errors
@@ -180,6 +228,17 @@ pub trait Goal: Send + Sync {
     fn items(&self) -> &BTreeMap<String, GoalItem>;
     /// [`Kind::interests`].
     fn interests(&self) -> Vec<Interest>;
+    /// [`Kind::pace`].
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+    /// [`Kind::witness`].
+    ///
+    /// # Errors
+    /// As there.
+    fn witness(&self, _item: &str, _path: &str, _node: &dyn Sensor) -> Result<Vec<Witness>, Fault> {
+        Ok(vec![])
+    }
     /// Observe, then plan.
     ///
     /// # Errors
@@ -215,6 +274,12 @@ impl<K: Kind> Goal for Wanted<K> {
     }
     fn interests(&self) -> Vec<Interest> {
         K::interests(&self.section)
+    }
+    fn pace(&self) -> Option<Duration> {
+        K::pace(&self.section)
+    }
+    fn witness(&self, item: &str, path: &str, node: &dyn Sensor) -> Result<Vec<Witness>, Fault> {
+        K::witness(&self.section, item, path, node)
     }
     fn plan(&self, node: &dyn Sensor) -> Result<Plan, Fault> {
         K::observe(&self.section, node).map(|have| K::plan(&self.section, &have))
@@ -262,6 +327,15 @@ impl<K: Kind> AnyKind for K {
             Ok(Wish::Keep(want)) => K::check(name, &want),
             Ok(Wish::Absent(_)) => vec![],
             Err(complaint) => vec![complaint],
+        }
+    }
+    fn derive(&self, paths: &[PathEnd], said: &BTreeMap<String, Value>) -> Vec<Derived> {
+        K::derive(paths, said)
+    }
+    fn check_paths(&self, name: &str, raw: &RawItem, paths: &[PathEnd]) -> Vec<Complaint> {
+        match wish::<K>(raw) {
+            Ok(Wish::Keep(want)) => K::check_paths(name, &want, paths),
+            _ => vec![],
         }
     }
     fn goal(&self, mode: Mode, raw: BTreeMap<String, RawItem>) -> Result<Box<dyn Goal>, Vec<ReadError>> {

@@ -1,6 +1,6 @@
 //! What may be learnt about a node and what may be done to it: the two traits the machine is met through.
 
-use crate::{Fault, Step};
+use crate::{Fault, SocketPowers, SocketQuestion, SocketsSeen, Step};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -54,6 +54,14 @@ pub trait Sensor {
     /// # Errors
     /// It is not running, does not let us in, or did not answer in time.
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault>;
+    /// The established TCP connections of one port, in this network namespace and in those of the containers on this
+    /// node, with who holds them.
+    ///
+    /// # Errors
+    /// The kernel does not tell. The class is [`crate::Class::NotApplicable`] where it never will.
+    fn sockets(&self, question: &SocketQuestion) -> Result<SocketsSeen, Fault>;
+    /// What we may do with sockets here.
+    fn socket_powers(&self) -> SocketPowers;
 }
 
 /// Everything evenkeel may do to the node: one step at a time.

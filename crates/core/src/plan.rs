@@ -1,6 +1,6 @@
 //! A plan: what is off, and the steps that would put it right.
 
-use crate::{Drift, PgServer, SysctlKey};
+use crate::{Drift, PgServer, SocketId, SocketTimers, SysctlKey};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -166,15 +166,36 @@ pub enum Step {
         /// Where.
         target: PathBuf,
     },
+    /// Give an open connection other timers, through a duplicate of its holder's descriptor. One that is gone is well.
+    TuneSocket {
+        /// Which.
+        socket: SocketId,
+        /// Which process holds it, and by which descriptor.
+        holder: (u32, u32),
+        /// Its new timers.
+        timers: SocketTimers,
+    },
+    /// End an open connection that retransmits into nothing, so that its program has its error now. One that is gone,
+    /// or that has made progress since, is left alone.
+    FreeSocket {
+        /// Which.
+        socket: SocketId,
+    },
 }
 
 impl Step {
     /// Whether it is worth doing though every step before it has failed. A kernel parameter is a layer of its own:
     /// it is set even where the file that would set it at the next boot could not be written. So is what a role has of
-    /// its own: that one role is missing is no trouble of the next.
+    /// its own: that one role is missing is no trouble of the next. So is every connection.
     #[must_use]
     pub fn stands_alone(&self) -> bool {
-        matches!(self, Self::SetSysctl { .. } | Self::AlterPostgres { .. })
+        matches!(
+            self,
+            Self::SetSysctl { .. }
+                | Self::AlterPostgres { .. }
+                | Self::TuneSocket { .. }
+                | Self::FreeSocket { .. }
+        )
     }
 }
 
@@ -232,7 +253,29 @@ impl std::fmt::Display for Step {
                 write!(f, "mount -o remount,{} {}", options.join(","), target.display())
             }
             Self::Unmount { target } => write!(f, "umount {}", target.display()),
+            Self::TuneSocket { socket, holder: (pid, fd), timers } => write!(
+                f,
+                "set on connection {} of process {pid} (descriptor {fd}): keepalive after {} s, then every {} s, {} times; \
+                 user timeout {} ms",
+                Ends(socket),
+                timers.keepalive_time,
+                timers.keepalive_intvl,
+                timers.keepalive_probes,
+                timers.user_timeout_ms
+            ),
+            Self::FreeSocket { socket } => {
+                write!(f, "end connection {}, which retransmits into nothing", Ends(socket))
+            }
         }
+    }
+}
+
+/// The two ends of a connection.
+struct Ends<'a>(&'a SocketId);
+
+impl std::fmt::Display for Ends<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} - {}", self.0.local, self.0.remote)
     }
 }
 

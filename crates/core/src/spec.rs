@@ -3,18 +3,22 @@
 use crate::{Goal, Mode};
 use std::collections::BTreeMap;
 
-/// Where in a repository something is said: shown as `tiers/db.yaml:9`.
+/// Where in a repository something is said: shown as `tiers/db.yaml:9`, or
+/// `fleet.yaml:17 (path database)`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Origin {
     /// The file, from the repository's root.
     pub file: String,
     /// The line, from 1.
     pub line: u32,
+    /// The path that it was derived from, where nobody has said it by hand.
+    pub path: Option<String>,
 }
 
 impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        write!(f, "{}:{}", self.file, self.line)?;
+        self.path.iter().try_for_each(|path| write!(f, " (path {path})"))
     }
 }
 

@@ -10,8 +10,12 @@ use std::path::PathBuf;
 
 /// The kernel parameter that breaks and commits are about: it decides how long a silent connection lives.
 const KEY: &str = "net.ipv4.tcp_keepalive_time";
-/// The kernel parameter that the good commit changes.
-const COMMITTED: &str = "net.ipv4.tcp_keepalive_intvl";
+/// What the good commit changes: how long a request may hang on the path to the database.
+const COMMITTED: &str = "blackout_at_most";
+/// Where that shows: a kernel parameter that follows from it, at both ends of the path.
+const FOLLOWS: &str = "net.ipv4.tcp_keepalive_intvl";
+/// What it is before, what it comes to, and what follows: `evenkeel explain path/database` has the arithmetic.
+const COMMITS: [(&str, &str, &str); 2] = [("60s", "120s", "17"), ("120s", "60s", "8")];
 /// evenkeel's own drop-in for the next boot.
 const SYSCTL_DROP_IN: &str = "/etc/sysctl.d/99-evenkeel.conf";
 
@@ -67,7 +71,9 @@ pub(crate) enum Event {
         message: String,
         /// The file and its new text.
         file: (String, String),
-        /// Where to see it, on every node.
+        /// The nodes that it reaches.
+        nodes: &'static [&'static str],
+        /// Where to see it there.
         look: Look,
         /// What must be there afterwards.
         want: String,
@@ -108,12 +114,13 @@ fn kernel(key: &str) -> Look {
     Look::File(PathBuf::from("/proc/sys").join(key.replace('.', "/")))
 }
 
-fn declared(tree: &Tree, key: &str) -> Option<u64> {
-    find_number(tree, key).map(|(_, _, number)| number)
+/// Whether the spec keeps a path, from which the kernel's timers of both its ends follow.
+fn keeps_a_path(tree: &Tree) -> Option<()> {
+    tree.get("fleet.yaml")?.lines().any(|line| line.trim_start().starts_with("idle_timeout:")).then_some(())
 }
 
 fn sysctl_live(_: &Scene, tree: &Tree) -> Option<Event> {
-    let number = declared(tree, KEY)?;
+    keeps_a_path(tree)?;
     let value = format!("{KEY}=7200");
     Some(Event::Break {
         node: "mw1".into(),
@@ -121,14 +128,14 @@ fn sysctl_live(_: &Scene, tree: &Tree) -> Option<Event> {
         argv: words(&["sysctl", "-q", "-w", &value]),
         user: None,
         look: kernel(KEY),
-        want: Some(number.to_string()),
+        want: None,
         item: format!("sysctl/{KEY}"),
         about: None,
     })
 }
 
 fn sysctl_file(_: &Scene, tree: &Tree) -> Option<Event> {
-    declared(tree, KEY)?;
+    find_number(tree, KEY)?;
     // Edited, not replaced: a file without evenkeel's first line is a person's, and would be left alone.
     let edit = format!("s/^{KEY}.*/{KEY} = 7200/");
     Some(Event::Break {
@@ -236,17 +243,21 @@ fn with_line(text: &str, at: usize, change: impl Fn(&str) -> String) -> String {
 }
 
 fn commit(_: &Scene, tree: &Tree) -> Option<Event> {
-    let (path, at, old) = find_number(tree, COMMITTED)?;
+    let path = "fleet.yaml";
+    let text = tree.get(path)?;
+    let said =
+        |line: &str| Some(line.trim_start().strip_prefix(COMMITTED)?.strip_prefix(": ")?.trim().to_owned());
+    let (at, old) = text.lines().enumerate().find_map(|(at, line)| Some((at, said(line)?)))?;
     // To and fro, so that the show can go on for as long as it likes.
-    let new = if old == 12 { 10 } else { 12 };
+    let (old, new, follows) = COMMITS.into_iter().find(|(known, ..)| *known == old)?;
     let change = |line: &str| line.replacen(&format!(": {old}"), &format!(": {new}"), 1);
-    let text = with_line(tree.get(&path)?, at, change);
     Some(Event::Commit {
-        story: format!("a commit sets {COMMITTED} to {new} in {path}:{}", at + 1),
-        message: format!("probes every {new} s"),
-        file: (path, text),
-        look: kernel(COMMITTED),
-        want: new.to_string(),
+        story: format!("a commit sets {COMMITTED} of the path to the database to {new} in {path}:{}", at + 1),
+        message: format!("a request may hang for {new}"),
+        file: (path.to_owned(), with_line(text, at, change)),
+        nodes: &["mw1", "db1"],
+        look: kernel(FOLLOWS),
+        want: follows.to_owned(),
     })
 }
 

@@ -119,22 +119,24 @@ impl Stage<'_> {
     }
 
     fn commit(&self, event: Event, outcome: &mut Outcome, view: &mut View) -> Result<&'static str> {
-        let Event::Commit { story, message, file, look, want } = event else { return Ok("") };
+        let Event::Commit { story, message, file, nodes, look, want } = event else { return Ok("") };
         tell(view, Tone::Break, outcome, &story);
         outcome.observed = self.look_everywhere(&look)?.join(" ");
         self.scene.repository.write(&file.0, &file.1)?;
         let head = self.scene.repository.commit(&message)?;
         let start = Instant::now();
+        let reached: Vec<_> =
+            self.scene.nodes.iter().filter(|node| nodes.contains(&node.name.as_str())).collect();
         let waits: Vec<Result<(String, Option<f64>)>> = std::thread::scope(|scope| {
             let mut waits = Vec::new();
-            for node in self.scene.nodes {
+            for node in &reached {
                 waits.push(scope.spawn(|| node.until(&look, &want, REPAIR)));
             }
             let joined = waits.into_iter().map(std::thread::ScopedJoinHandle::join);
             joined.map(|one| one.unwrap_or_else(|_| Err(Trouble::told("a look came to grief")))).collect()
         });
         let elapsed = millis(start.elapsed());
-        for (node, wait) in self.scene.nodes.iter().zip(waits) {
+        for (node, wait) in reached.iter().zip(waits) {
             let (last, seen) = wait?;
             if seen.is_none() {
                 return Err(Trouble::told(format!("{} still has {last}, not {want}", node.name)));

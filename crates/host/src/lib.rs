@@ -14,6 +14,7 @@ mod mounting;
 mod own_writes;
 mod postgres;
 pub mod program;
+mod sockets;
 mod sysctl;
 mod systemd;
 mod tree;
@@ -24,7 +25,8 @@ pub mod watch;
 pub use own_writes::OwnWrites;
 
 use evenkeel_core::{
-    Actuator, Fault, Inside, MountEntry, PgFacts, PgQuestion, PgServer, Sensor, Step, SysctlKey, SysctlSeen,
+    Actuator, Fault, Inside, MountEntry, PgFacts, PgQuestion, PgServer, Sensor, SocketPowers, SocketQuestion,
+    SocketsSeen, Step, SysctlKey, SysctlSeen,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -38,13 +40,14 @@ pub struct Host {
     run_dir: PathBuf,
     own: OwnWrites,
     guard: Arc<guard::Guard>,
+    sockets: Arc<sockets::Sockets>,
 }
 
 impl Host {
     /// The node we run on; what is owed is noted below `run_dir`.
     #[must_use]
     pub fn new(run_dir: PathBuf) -> Self {
-        Self { run_dir, own: OwnWrites::default(), guard: Arc::default() }
+        Self { run_dir, own: OwnWrites::default(), guard: Arc::default(), sockets: Arc::default() }
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
@@ -99,6 +102,12 @@ impl Sensor for Host {
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         postgres::ask(server, question)
     }
+    fn sockets(&self, question: &SocketQuestion) -> Result<SocketsSeen, Fault> {
+        self.sockets.see(question)
+    }
+    fn socket_powers(&self) -> SocketPowers {
+        self.sockets.powers()
+    }
 }
 
 impl Actuator for Host {
@@ -128,6 +137,8 @@ impl Actuator for Host {
                 let _own = self.own.mounting();
                 mounting::unmount(&self.guard, target)
             }
+            Step::TuneSocket { socket, holder, timers } => self.sockets.tune(socket, *holder, timers, step),
+            Step::FreeSocket { socket } => self.sockets.free(socket, step),
             Step::ReloadPostgres { server } => postgres::reload(server),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())

@@ -5,7 +5,9 @@
 
 pub mod mount;
 mod owned;
+pub mod pg_service;
 pub mod postgresql;
+pub mod socket;
 pub mod sysctl;
 mod sysctl_d;
 
@@ -13,7 +15,8 @@ use evenkeel_core::AnyKind;
 pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
-pub const KINDS: &[&dyn AnyKind] = &[&sysctl::Sysctl, &mount::Mount, &postgresql::Postgresql];
+pub const KINDS: &[&dyn AnyKind] =
+    &[&sysctl::Sysctl, &mount::Mount, &pg_service::PgService, &postgresql::Postgresql, &socket::Socket];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

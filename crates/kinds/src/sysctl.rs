@@ -4,14 +4,17 @@
 //! files say is read and never edited; where one of them would win at the next boot, it is named.
 
 mod desk;
+mod paths;
 mod rules;
 mod want;
 
 use crate::owned::is_owned;
 use crate::sysctl_d::{About, Boot, DROP_IN, FOLDER, SYSCTL_CONF, parse};
 use evenkeel_core::{
-    Class, Complaint, Fault, Interest, Kind, Plan, Section, Sensor, SysctlKey, SysctlSeen, chain,
+    Class, Complaint, Derived, Fault, Interest, Kind, PathEnd, Plan, Section, Sensor, SysctlKey, SysctlSeen,
+    chain,
 };
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
@@ -55,6 +58,7 @@ net.ipv4.tcp_retries2: {value: 8}
 net.ipv4.tcp_rmem: \"4096 131072 6291456\"
 net.core.somaxconn: {at_least: 1024}
 vm.swappiness: {at_least: 1, at_most: 10}
+net.ipv4.tcp_rto_max_ms: {value: 12800, optional: true}
 ";
     const SHORTHAND: Option<&'static str> = Some("value");
     const DISPLACES: &'static [(&'static str, &'static [&'static str])] =
@@ -64,6 +68,14 @@ vm.swappiness: {at_least: 1, at_most: 10}
 
     fn check(name: &str, want: &Want) -> Vec<Complaint> {
         rules::check(name, want)
+    }
+
+    fn derive(paths: &[PathEnd], _said: &BTreeMap<String, Value>) -> Vec<Derived> {
+        paths::derive(paths)
+    }
+
+    fn check_paths(name: &str, want: &Want, paths: &[PathEnd]) -> Vec<Complaint> {
+        paths::check(name, want, paths)
     }
 
     fn interests(section: &Section<Want>) -> Vec<Interest> {

@@ -127,7 +127,7 @@ fn two_kinds_never_own_the_same_path() {
         let mut node = nodes::bare();
         converge_goal(goal(*kind, kind.example(), Mode::Enforce).as_ref(), &mut node);
         let paths = owned_paths(&node.done);
-        assert!(!paths.is_empty(), "{} wrote nothing on a bare node", kind.name());
+        assert!(!node.done.is_empty(), "{} did nothing on a bare node", kind.name());
         for path in paths {
             let other = owners.insert(path.clone(), kind.name());
             assert_eq!(
@@ -270,6 +270,7 @@ fn same(node: &FakeNode, whole: &FakeNode) -> Result<(), TestCaseError> {
     prop_assert_eq!(&node.loaded, &whole.loaded);
     prop_assert_eq!(&node.servers, &whole.servers);
     prop_assert_eq!(&node.insides, &whole.insides);
+    prop_assert_eq!(&node.sockets, &whole.sockets);
     let at = |node: &FakeNode| node.mounts.iter().map(|one| one.target.clone()).collect::<BTreeSet<_>>();
     prop_assert_eq!(at(node), at(whole));
     prop_assert_eq!(node.mounts.len(), whole.mounts.len());

@@ -35,7 +35,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-file", "Something that is no plain file."),
     ("not-read", "A file that is not read because of its name."),
     ("outside", "A path that leads outside the repository."),
-    ("path-kept", "A path is checked and kept; nothing is derived from it yet."),
+    ("path", "A value that somebody set by hand breaks a path."),
     ("range", "A value that is out of range."),
     ("symlink", "A symlink instead of a file."),
     ("tag", "YAML tags are not part of the language."),

@@ -1,12 +1,13 @@
 //! Where a value comes from: every layer that spoke, file and line, and who won.
 
-use crate::layers::{self, Layer, Merged, Voice};
+use crate::layers::{self, Layer, Merged, Rank, Voice};
+use crate::paths::Path;
 use crate::render::flow;
 use crate::show;
 use crate::table::Row;
 use crate::tree::Place;
 use crate::{NodeError, Repository};
-use evenkeel_core::Mode;
+use evenkeel_core::{Intent, Mode, Sum};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -25,6 +26,18 @@ pub struct Explanation {
     pub mode_said: Vec<Voiced>,
     /// Its values, each with who spoke of it.
     pub values: Vec<Explained>,
+    /// The arithmetic of every path that speaks of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<Worked>,
+}
+
+/// How a path comes to its numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Worked {
+    /// The path.
+    pub path: String,
+    /// Its numbers, each with its formula.
+    pub sums: Vec<Sum>,
 }
 
 /// One value of an item.
@@ -41,7 +54,7 @@ pub struct Explained {
 /// What one layer says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Voiced {
-    /// `fleet`, `profile`, `tier` or `node`.
+    /// `path`, `fleet`, `profile`, `tier` or `node`.
     pub layer: &'static str,
     /// The file.
     pub file: String,
@@ -55,13 +68,17 @@ pub struct Voiced {
 
 impl Repository {
     /// Where an item, or one value in it, comes from: `sysctl/vm.swappiness`, `postgresql/13/main`,
-    /// `postgresql/13/main/settings/work_mem`, `mount//srv` or `mount/srv`.
+    /// `postgresql/13/main/settings/work_mem`, `mount//srv` or `mount/srv`; or how a path comes to its numbers:
+    /// `path/database`.
     ///
     /// # Errors
     /// A [`NodeError`] where there is no such node, or nothing in its layers speaks of such an item.
     pub fn explain(&self, node: &str, item: &str) -> Result<Explanation, NodeError> {
         let selector = self.selector(node)?;
         let layers = self.stack(selector, node);
+        if let Some(explained) = item.strip_prefix("path/").and_then(|name| self.explain_path(node, name)) {
+            return Ok(explained);
+        }
         let found = self.find(&layers, item);
         let Some((row, name, voices, path)) = found else {
             return Err(self.no_item(&layers, node, item));
@@ -80,8 +97,51 @@ impl Repository {
             absent: merged.absent,
             mode: merged.mode,
             mode_said: self.modes(&voices, merged.mode),
+            paths: self.worked(&values, &voices),
             values,
         })
+    }
+
+    /// A path itself, whichever node asks.
+    fn explain_path(&self, node: &str, name: &str) -> Option<Explanation> {
+        let path = self.fleet.paths.get(name)?;
+        let said = |key: &str, value: String, line: u32| Explained {
+            path: key.to_owned(),
+            value: Some(value.clone()),
+            said: vec![Voiced {
+                layer: "fleet",
+                file: crate::fleet::FILE.to_owned(),
+                line,
+                value,
+                won: true,
+            }],
+        };
+        Some(Explanation {
+            node: node.to_owned(),
+            item: format!("path/{name}"),
+            absent: false,
+            mode: self.fleet.mode,
+            mode_said: vec![],
+            values: vec![
+                said("idle_timeout", path.idle_timeout.to_string(), path.idle_timeout_at.line),
+                said("blackout_at_most", path.blackout_at_most.to_string(), path.blackout_at.line),
+                said("live", path.live.word().to_owned(), path.at.line),
+            ],
+            paths: vec![worked(name, path)],
+        })
+    }
+
+    /// The arithmetic of the paths that speak of values.
+    fn worked(&self, values: &[Explained], voices: &[Voice]) -> Vec<Worked> {
+        if !values.iter().flat_map(|value| &value.said).any(|said| said.layer == Rank::Path.word()) {
+            return vec![];
+        }
+        let derived = voices.iter().filter(|voice| voice.layer.rank == Rank::Path);
+        let leaves = derived.flat_map(|voice| layers::leaves(&voice.said.fields));
+        let mut names: Vec<&str> = leaves.filter_map(|(.., at)| at.path.as_deref()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.iter().filter_map(|name| Some(worked(name, self.fleet.paths.get(*name)?))).collect()
     }
 
     /// The kind, the item's name, who speaks of it, and what is left of the way into it.
@@ -131,6 +191,12 @@ impl Repository {
         }
         said
     }
+}
+
+fn worked(name: &str, path: &Path) -> Worked {
+    let (idle_timeout, blackout_at_most) = (path.idle_timeout.duration(), path.blackout_at_most.duration());
+    let sums = path.promise.arithmetic(&Intent { idle_timeout, blackout_at_most });
+    Worked { path: name.to_owned(), sums }
 }
 
 fn below(path: &str, value: &str) -> bool {
@@ -188,7 +254,24 @@ impl std::fmt::Display for Explanation {
             "\n  mode = {mode}{}",
             if self.mode_said.is_empty() { ", as nobody says otherwise" } else { "" }
         )?;
-        said(&self.mode_said, f)
+        said(&self.mode_said, f)?;
+        self.paths.iter().try_for_each(|worked| worked.fmt(f))
+    }
+}
+
+impl std::fmt::Display for Worked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        writeln!(f, "\n  how path {} comes to its numbers", show::escaped(&self.path))?;
+        let width =
+            |of: fn(&Sum) -> &str| self.sums.iter().map(|sum| of(sum).chars().count()).max().unwrap_or(0);
+        let (names, values) = (width(|sum| sum.name), width(|sum| &sum.value));
+        for sum in &self.sums {
+            writeln!(f, "    {:names$}  {:>values$}  = {}", sum.name, sum.value, sum.formula)?;
+            if !sum.note.is_empty() {
+                writeln!(f, "    {:names$}  {:values$}    {}", "", "", sum.note)?;
+            }
+        }
+        Ok(())
     }
 }
 

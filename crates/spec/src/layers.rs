@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// What a document is to a node, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Rank {
+    /// Nobody wrote it: it follows from a path.
+    Path,
     Profile,
     Tier,
     Node,
@@ -37,7 +39,7 @@ pub(crate) struct Merged {
     pub(crate) at: Place,
 }
 
-/// Every document that speaks to a node, weakest first: the profiles that its tier includes (depth first, each once), the
+/// Every document that somebody wrote and that speaks to a node, weakest first: the profiles that its tier includes (depth first, each once), the
 /// tier, the profiles that its own file includes, its own file. The includes hold no cycle: that was checked.
 pub(crate) fn stack<'r>(
     documents: &'r BTreeMap<String, Document>,

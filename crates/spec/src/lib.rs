@@ -5,12 +5,14 @@
 
 mod bundle;
 mod codes;
+mod derive;
 mod document;
 mod explain;
 mod fleet;
 mod layers;
 mod ledger;
 mod machine;
+mod paths;
 mod problem;
 mod render;
 mod repository;
@@ -29,8 +31,8 @@ mod yaml;
 pub use bundle::{Bundle, Entry, wants_path};
 pub use codes::CODES;
 pub use evenkeel_core::Severity;
-pub use explain::{Explained, Explanation, Voiced};
-pub use fleet::{End, Live, Path};
+pub use explain::{Explained, Explanation, Voiced, Worked};
+pub use paths::{End, Path};
 pub use problem::{Problem, Problems};
 pub use repository::{NodeError, Repository};
 pub use schema::schemas;

@@ -1,14 +1,16 @@
 //! A repository, read and checked whole: for every node that the fleet names, before any node takes it.
 
+use crate::derive;
 use crate::document::Document;
-use crate::fleet::{self, Fleet, Path};
+use crate::fleet::{self, Fleet};
 use crate::layers::{self, Layer, Merged, Rank, Voice};
 use crate::ledger::Ledger;
+use crate::paths::Path;
 use crate::select::{self, Miss, Selector};
 use crate::table::{self, Kinds, Row};
 use crate::tree::Place;
 use crate::{Bundle, Problems, show, speak, survey, yaml};
-use evenkeel_core::{Goal, Identity, Mode, Origin, Spec};
+use evenkeel_core::{Goal, Identity, Mode, Origin, PathEnd, Spec};
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 
@@ -17,7 +19,12 @@ pub struct Repository {
     pub(crate) rows: Vec<Row>,
     pub(crate) fleet: Fleet,
     pub(crate) documents: BTreeMap<String, Document>,
+    /// What follows from the paths, by tier and by the node's own file where it has one.
+    derived: BTreeMap<Stack, Document>,
 }
+
+/// A tier, and the node's own file where it has one: what decides which documents speak to a node.
+type Stack = (String, Option<String>);
 
 /// Why there is no spec for a node. It is that node's trouble alone, and it keeps its last good spec.
 #[derive(Debug, thiserror::Error)]
@@ -91,12 +98,13 @@ impl Repository {
             None => Fleet::default(),
         };
         let documents = survey::documents(bundle, &rows, &mut ledger);
-        let repository = Self { rows, fleet, documents };
+        let mut repository = Self { rows, fleet, documents, derived: BTreeMap::new() };
         survey::includes(&repository.documents, bundle, &mut ledger);
         survey::selectors(&repository, bundle, &mut ledger);
         if ledger.errors() == 0 {
             survey::unused(&repository, bundle, &mut ledger);
         }
+        repository.derive();
         repository.check(&mut ledger);
         let refused = ledger.errors() > 0;
         let problems = ledger.close();
@@ -175,8 +183,27 @@ impl Repository {
     }
 
     pub(crate) fn stack(&self, selector: &Selector, node: &str) -> Vec<Layer<'_>> {
-        let own = node_file(node);
-        layers::stack(&self.documents, &tier_file(&selector.tier), Some(&own))
+        let own = Some(node_file(node)).filter(|own| self.documents.contains_key(own));
+        self.layers(&(selector.tier.clone(), own))
+    }
+
+    /// Every layer that speaks to a node, weakest first: what follows from paths, then what somebody wrote.
+    fn layers(&self, stack: &Stack) -> Vec<Layer<'_>> {
+        let derived = self.derived.get(stack).map(|document| Layer { rank: Rank::Path, document });
+        derived.into_iter().chain(self.written(stack)).collect()
+    }
+
+    fn written(&self, (tier, own): &Stack) -> Vec<Layer<'_>> {
+        layers::stack(&self.documents, &tier_file(tier), own.as_deref())
+    }
+
+    fn derive(&mut self) {
+        let derived = self.stacks().into_iter().filter_map(|stack| {
+            let ends = derive::ends(&self.fleet, &stack.0);
+            let document = derive::document(&self.rows, self.fleet.mode, &ends, &self.written(&stack))?;
+            Some((stack, document))
+        });
+        self.derived = derived.collect();
     }
 
     fn goal(&self, row: Row, mode: Mode, layers: &[Layer]) -> Result<Box<dyn Goal>, NodeError> {
@@ -203,43 +230,48 @@ impl Repository {
     /// at once, however many nodes share it.
     fn check(&self, ledger: &mut Ledger) {
         let mut done = HashSet::new();
-        for (tier, own) in self.stacks() {
-            let layers = layers::stack(&self.documents, &tier, own.as_deref());
+        for stack in self.stacks() {
+            let (layers, ends) = (self.layers(&stack), derive::ends(&self.fleet, &stack.0));
             for row in &self.rows {
                 for (name, voices) in layers::voices(&layers, row.kind.name()) {
                     let who: Vec<&str> =
                         voices.iter().map(|voice| voice.layer.document.path.as_str()).collect();
-                    if done.insert((row.kind.name(), name, who)) {
-                        self.check_item(*row, name, &voices, ledger);
+                    // The same documents on another tier may have other paths.
+                    let tier = if ends.is_empty() { "" } else { &stack.0 }.to_owned();
+                    if done.insert((row.kind.name(), name.to_owned(), who, tier)) {
+                        self.check_item(*row, name, &voices, &ends, ledger);
                     }
                 }
             }
         }
     }
 
-    fn check_item(&self, row: Row, name: &str, voices: &[Voice], ledger: &mut Ledger) {
+    fn check_item(&self, row: Row, name: &str, voices: &[Voice], ends: &[PathEnd], ledger: &mut Ledger) {
         let Some(merged) = layers::merge(row, self.fleet.mode, voices) else {
             return;
         };
         if merged.fields.is_poisoned() {
             return;
         }
+        if !merged.absent && !ends.is_empty() {
+            speak::check_paths(row, name, &merged, ends, ledger);
+        }
         speak::check(row, name, merged, ledger);
     }
 
     /// Every pair of a tier's file and a node's own file that can come together.
-    fn stacks(&self) -> HashSet<(String, Option<String>)> {
+    fn stacks(&self) -> HashSet<Stack> {
         let mut stacks = HashSet::new();
         for selector in &self.fleet.selectors {
             let own = node_file(&selector.pattern);
             let own = (!selector.is_glob() && self.documents.contains_key(&own)).then_some(own);
-            stacks.insert((tier_file(&selector.tier), own));
+            stacks.insert((selector.tier.clone(), own));
         }
         for path in self.documents.keys() {
             if let Some(selector) =
                 node_of(path).and_then(|node| select::find(&self.fleet.selectors, node).ok())
             {
-                stacks.insert((tier_file(&selector.tier), Some(path.clone())));
+                stacks.insert((selector.tier.clone(), Some(path.clone())));
             }
         }
         stacks
@@ -250,6 +282,7 @@ impl Rank {
     /// What the layer is called.
     pub(crate) fn word(self) -> &'static str {
         match self {
+            Self::Path => "path",
             Self::Profile => "profile",
             Self::Tier => "tier",
             Self::Node => "node",

@@ -4,7 +4,7 @@
 //! is for `validate` to judge.
 
 use crate::table::{self, Kinds, Row};
-use evenkeel_core::DurationWord;
+use evenkeel_core::{DurationWord, Net};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
@@ -46,7 +46,11 @@ fn fleet() -> Value {
     let tier =
         json!({"type": "string", "pattern": NAME, "description": "The tier: it has a file tiers/NAME.yaml."});
     let port = json!({"type": "integer", "minimum": 1, "maximum": 65535});
-    let end = json!({"tier": tier, "port": port});
+    let nets = json!({
+        "type": "array", "maxItems": 64, "items": generator().subschema_for::<Net>(),
+        "description": "Where that end may be: addresses and networks.",
+    });
+    let end = json!({"tier": tier, "port": port, "addresses": nets});
     let node = object(
         "Who this is.",
         &["tier"],
@@ -60,11 +64,27 @@ fn fleet() -> Value {
         "A network path between two tiers.",
         &["from", "to", "idle_timeout", "blackout_at_most"],
         &json!({
-            "from": object("Where connections come from.", &["tier"], &end),
-            "to": object("Where connections go to.", &["tier", "port"], &end),
+            "from": object("Where connections come from: a tier, or addresses.", &[], &end),
+            "to": object("Where connections go to: a tier, or addresses, and a port.", &["port"], &end),
             "idle_timeout": described(&duration, "What is in between forgets a silent connection after this."),
             "blackout_at_most": described(&duration, "How long a request may hang on a connection that is already dead."),
-            "live": {"enum": ["report", "retune", "off"], "description": "Connections that are open already."},
+            "live": {
+                "enum": ["report", "retune", "free", "off"],
+                "description": "Connections that are open already: report them, give them the right timers, also end those that retransmit into nothing, or look at none.",
+            },
+            "protocol": {"enum": ["postgresql", "tcp"], "description": "What is spoken; postgresql where the port is 5432."},
+            "service": {
+                "anyOf": [{"type": "string", "pattern": NAME}, {"const": false}],
+                "description": "The section of pg_service.conf that clients have; the path's name where nothing is said, false for none.",
+            },
+            "probe": {
+                "anyOf": [{"enum": ["daily", "hourly"]}, duration],
+                "description": "How often the path's memory is measured.",
+            },
+            "request_timeouts": {
+                "type": "object", "additionalProperties": duration,
+                "description": "Who else ends a request, and after how long: none may come before the blackout is over.",
+            },
         }),
     );
     let signers = json!({

@@ -4,7 +4,7 @@ use crate::layers::Merged;
 use crate::ledger::Ledger;
 use crate::show;
 use crate::table::Row;
-use evenkeel_core::Complaint;
+use evenkeel_core::{Complaint, Mode, PathEnd, Severity};
 
 /// The most problems of shape that are looked for in one item.
 const SHAPES: usize = 8;
@@ -30,6 +30,19 @@ pub(crate) fn check(row: Row, name: &str, mut merged: Merged, ledger: &mut Ledge
             Some(field) => taken.push(field),
             None => return,
         }
+    }
+}
+
+/// Have a kind hold an item against the paths of its node. What is only looked at breaks nothing.
+pub(crate) fn check_paths(row: Row, name: &str, merged: &Merged, ends: &[PathEnd], ledger: &mut Ledger) {
+    for mut complaint in row.kind.check_paths(name, &merged.raw(), ends) {
+        if merged.mode == Mode::Audit {
+            complaint.severity = Severity::Warning;
+        }
+        let at = merged.locate(&complaint.path);
+        let message = show::cut(&complaint.message, 400);
+        let help = complaint.help.map(|help| show::cut(&help, 600));
+        ledger.add(complaint.severity, "path", &at, message, help);
     }
 }
 

@@ -13,16 +13,19 @@ pub(crate) struct Place {
     pub(crate) line: u32,
     pub(crate) column: u32,
     pub(crate) width: u32,
+    /// The path that it was derived from, where nobody has written it.
+    pub(crate) path: Option<Arc<str>>,
 }
 
 impl Place {
     /// The file as a whole.
     pub(crate) fn file(file: &str) -> Self {
-        Self { file: file.into(), line: 0, column: 0, width: 0 }
+        Self { file: file.into(), line: 0, column: 0, width: 0, path: None }
     }
 
     pub(crate) fn origin(&self) -> Origin {
-        Origin { file: self.file.to_string(), line: self.line }
+        let path = self.path.as_deref().map(str::to_owned);
+        Origin { file: self.file.to_string(), line: self.line, path }
     }
 }
 

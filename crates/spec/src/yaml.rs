@@ -75,7 +75,7 @@ fn clean(file: &Arc<str>, text: &str, ledger: &mut Ledger) -> bool {
 
 fn place(file: &Arc<str>, line: usize, column: usize, width: usize) -> Place {
     let small = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-    Place { file: file.clone(), line: small(line), column: small(column), width: small(width) }
+    Place { file: file.clone(), line: small(line), column: small(column), width: small(width), path: None }
 }
 
 /// A list or a map that is not closed yet.

@@ -27,9 +27,9 @@ fn the_fleet_and_the_document_of_the_page_are_good() {
     bundle.insert_file("tiers/middleware.yaml", "version: 1\n");
     let read = Repository::read(&bundle, KINDS);
     let (repository, problems) = read.unwrap_or_else(|problems| panic!("{problems}"));
-    assert_eq!(problems.0.len(), 1, "the path alone is told of: {problems}");
+    assert_eq!(problems.0.len(), 0, "{problems}");
     assert_eq!(repository.signers(), Some("trust/allowed_signers"));
-    assert_eq!(repository.node("db1", None).unwrap().goals[0].items().len(), 3);
+    assert_eq!(repository.node("db1", None).unwrap().goals[0].items().len(), 4);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::load::{self, Default};
 use super::{Ending, Failure, Format, ReportFormat, SpecArgs, WRONG, paint};
 use crate::run::ConfigPlace;
-use evenkeel_core::{Goal, GoalItem};
+use evenkeel_core::{Goal, GoalItem, Witness};
 use evenkeel_kinds::KINDS;
 use evenkeel_spec::{Bundle, NodeError, Problems, Repository};
 use serde_json::{Map, Value, json};
@@ -17,16 +17,68 @@ fn read(bundle: &Bundle) -> Result<Repository, Failure> {
     }
 }
 
-/// `evenkeel explain ITEM`.
+/// `evenkeel explain ITEM`: what the spec says, and, on the node itself, what every layer of it says just now.
 pub(super) fn explain(place: &ConfigPlace, item: &str, args: &SpecArgs, format: Format) -> Ending {
     let config = load::config(place)?;
     let loaded = load::load(&config, args.spec.as_deref(), Default::LastGood)?;
     let node = args.node.as_deref().unwrap_or(&config.node);
-    let explained = read(&loaded.bundle)?.explain(node, item).map_err(|error| Failure::wrong(&error))?;
+    let repository = read(&loaded.bundle)?;
+    let explained = repository.explain(node, item).map_err(|error| Failure::wrong(&error))?;
+    let here =
+        if node == config.node { witness(&repository, &explained.item, item, &config) } else { Ok(vec![]) };
     match format {
-        Format::Text => paint::text(&format!("{explained}\n"), 0),
-        Format::Json => paint::json(&explained, 0),
+        Format::Text => paint::text(&format!("{explained}{}\n", here_text(&here)), 0),
+        Format::Json => {
+            let mut whole = serde_json::to_value(&explained).map_err(|error| Failure::wrong(&error))?;
+            match here {
+                Ok(rows) => whole["here"] = json!(rows),
+                Err(why) => whole["here_unseen"] = json!(why),
+            }
+            paint::json(&whole, 0)
+        }
     }
+}
+
+/// What the layers of this node say of an item, or of the value in it that was asked for.
+fn witness(
+    repository: &Repository,
+    id: &str,
+    asked: &str,
+    config: &crate::config::Config,
+) -> Result<Vec<Witness>, String> {
+    let Some((kind, name)) = id.split_once('/') else { return Ok(vec![]) };
+    let machine = evenkeel_host::identity::machine_id();
+    let spec = repository.node(&config.node, machine.as_deref()).map_err(|error| error.to_string())?;
+    let Some(goal) = spec.goals.iter().find(|goal| goal.kind() == kind) else { return Ok(vec![]) };
+    let within = asked.strip_prefix(id).unwrap_or_default().trim_start_matches('/');
+    let host = evenkeel_host::Host::new(config.run_dir.clone());
+    goal.witness(name, within, &host).map_err(|fault| evenkeel_core::chain(&fault))
+}
+
+fn here_text(here: &Result<Vec<Witness>, String>) -> String {
+    let rows = match here {
+        Ok(rows) if rows.is_empty() => return String::new(),
+        Ok(rows) => rows,
+        Err(why) => return format!("\n  here, now: cannot be seen: {}\n", crate::log::plain(why)),
+    };
+    let width = |of: fn(&Witness) -> &str| rows.iter().map(|row| of(row).chars().count()).max().unwrap_or(0);
+    let (layers, places, values) =
+        (width(|row| &row.layer), width(|row| &row.place).min(80), width(|row| &row.value).min(60));
+    let mut text = "\n  here, now\n".to_owned();
+    for row in rows {
+        let mark = if row.won { paint::good("*") } else { " ".to_owned() };
+        let plain = crate::log::plain;
+        let line = format!(
+            "{:layers$}  {:places$}  {:values$}",
+            plain(&row.layer),
+            plain(&row.place),
+            plain(&row.value)
+        );
+        let note =
+            row.note.as_deref().map(|note| format!("  {}", paint::aside(&plain(note)))).unwrap_or_default();
+        let _ = writeln!(text, "    {mark} {}{note}", if note.is_empty() { line.trim_end() } else { &line });
+    }
+    text
 }
 
 /// `evenkeel validate DIR`.

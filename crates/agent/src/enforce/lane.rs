@@ -79,9 +79,9 @@ impl Lane {
         self.due.take().or_else(|| (now >= self.next).then_some(Trigger::Interval))
     }
 
-    /// A pass begins.
+    /// A pass begins. The next comes after `interval`, or sooner where the section wants to be looked at more often.
     pub(crate) fn begin(&mut self, trigger: Trigger, now: Instant, wall: Timestamp, interval: Duration) {
-        self.next = now + interval;
+        self.next = now + self.goal.pace().map_or(interval, |pace| pace.min(interval));
         self.running = Some(Running {
             generation: self.generation,
             trigger,

@@ -56,7 +56,7 @@ fn interest(kind: &str, name: &str) -> Interest {
 fn spec(commit: &str, sections: &[(&'static str, &[(&str, i64)])]) -> Arc<Adopted> {
     let goals = sections.iter().map(|(kind, items)| {
         let item = |(name, value): &(&str, i64)| {
-            let origin = Origin { file: "tiers/t.yaml".into(), line: 1 };
+            let origin = Origin { file: "tiers/t.yaml".into(), line: 1, path: None };
             ((*name).to_owned(), GoalItem { mode: Mode::Enforce, origin, fields: (*value).into() })
         };
         Box::new(Section { kind, items: items.iter().map(item).collect() }) as Box<dyn Goal>

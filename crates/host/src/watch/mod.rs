@@ -25,6 +25,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+pub(crate) use writer::unit;
 
 /// How often to look whether a parameter that was not there has come.
 const REFRESH: Duration = Duration::from_secs(30);

@@ -20,7 +20,7 @@ pub(super) fn of(pid: i32) -> Option<Writer> {
 ///
 /// Where there are two trees with units in them, a process that has just ended is at the root of the old one, and
 /// still in its place in the unified one; there its group may be ` (deleted)` already.
-fn unit(cgroup: &str) -> Option<String> {
+pub(crate) fn unit(cgroup: &str) -> Option<String> {
     let named = |line: &&str| line.starts_with("0::") || line.contains(":name=systemd:");
     let is_unit =
         |part: &&str| [".service", ".scope", ".socket", ".mount"].iter().any(|kind| part.ends_with(kind));

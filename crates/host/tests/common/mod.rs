@@ -9,11 +9,20 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// Run one test in mount and network namespaces of its own, in a process of its own. True inside of it.
 pub(crate) fn alone(test: &str) -> bool {
+    apart(test, &["-mn", "--propagation", "private"])
+}
+
+/// The same, with a process namespace of its own too: no container of this machine is seen from it.
+pub(crate) fn alone_with_its_processes(test: &str) -> bool {
+    apart(test, &["-mnp", "--propagation", "private", "--fork", "--kill-child", "--mount-proc"])
+}
+
+fn apart(test: &str, namespaces: &[&str]) -> bool {
     if std::env::var_os("EVENKEEL_TEST_ALONE").is_some() {
         return true;
     }
     let mut command = Command::new("unshare");
-    command.args(["-mn", "--propagation", "private", "--"]).arg(std::env::current_exe().unwrap());
+    command.args(namespaces).arg("--").arg(std::env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--test-threads=1"]).env("EVENKEEL_TEST_ALONE", "1");
     let output = command.output().expect("this test needs unshare(1) and root");
     let (said, cried) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

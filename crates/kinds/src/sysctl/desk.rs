@@ -44,7 +44,15 @@ impl<'a> Desk<'a> {
     pub(super) fn keep(&mut self, name: &str, want: &Want, enforced: bool) {
         let mut item = ItemPlan::default();
         let key = name.parse::<SysctlKey>().ok().filter(|key| rules::refused(key).is_none());
-        if let (Some(key), Some(goal)) = (&key, want.goal()) {
+        let lacks = |key| matches!(self.have.live[key], Live::Seen(SysctlSeen::Absent));
+        if let Some(key) = key.as_ref().filter(|key| want.optional && lacks(key)) {
+            let why = format!("this kernel has no {key}, and the spec can do without it");
+            item.findings.push(finding(Verdict::NotApplicable, why));
+            // A line from a kernel that had it is of use to nobody.
+            if let Some(old) = self.have.drop_in.entries().and_then(|entries| entries.get(key)) {
+                self.lines.insert(key.clone(), old.clone());
+            }
+        } else if let (Some(key), Some(goal)) = (&key, want.goal()) {
             if enforced {
                 self.enforced.push(name.to_owned());
             }

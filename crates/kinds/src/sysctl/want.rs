@@ -16,6 +16,9 @@ pub struct Want {
     /// The most it may be; a smaller value is left as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at_most: Option<i64>,
+    /// Whether a kernel that has no such parameter is well without it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
 }
 
 /// A value: an integer, or a text without control characters.

@@ -33,7 +33,7 @@ fn item(kind: &dyn AnyKind, value: Value, mode: Mode, line: u32) -> RawItem {
         fields.remove("mode");
     }
     let absent = fields.remove("absent") == Some(Value::Bool(true));
-    let origin = Origin { file: "tiers/test.yaml".into(), line };
+    let origin = Origin { file: "tiers/test.yaml".into(), line, path: None };
     RawItem { fields: Value::Object(fields), absent, mode: own.unwrap_or(mode), origin }
 }
 

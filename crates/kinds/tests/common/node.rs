@@ -2,6 +2,7 @@
 
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{Inside, MountEntry, PgFacts, PgOverride, PgSetting};
+use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -23,6 +24,27 @@ struct Text {
     faults: BTreeMap<String, String>,
     servers: BTreeMap<String, Server>,
     pg_boot: BTreeMap<String, String>,
+    sockets: Vec<Connection>,
+    /// Why each power over sockets is missing.
+    no: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Connection {
+    local: String,
+    remote: String,
+    timer: String,
+    #[serde(default)]
+    expires_ms: u32,
+    #[serde(default)]
+    retransmits: u8,
+    #[serde(default)]
+    rto_ms: u32,
+    #[serde(default)]
+    silent_ms: u32,
+    /// `uwsgi 4242 uwsgi-prod.service`
+    held_by: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -80,8 +102,17 @@ pub fn read(text: &str) -> FakeNode {
         faults: text.faults,
         servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
         pg_boot: text.pg_boot,
+        sockets: text.sockets.into_iter().zip(1..).map(connection).collect(),
         ..FakeNode::default()
     };
+    for (power, why) in text.no {
+        match power.as_str() {
+            "see" => node.powers.see = Err(why),
+            "retune" => node.powers.retune = Err(why),
+            "free" => node.powers.free = Err(why),
+            other => panic!("no power {other}"),
+        }
+    }
     // A node that has booted has its units read.
     let unit = |(path, text): (&PathBuf, &String)| {
         let name = path.strip_prefix("/etc/systemd/system").ok()?.to_str()?;
@@ -89,6 +120,38 @@ pub fn read(text: &str) -> FakeNode {
     };
     node.loaded = node.files.iter().filter_map(unit).collect();
     node
+}
+
+fn connection((one, cookie): (Connection, u64)) -> SocketSeen {
+    let timer = match one.timer.as_str() {
+        "off" => SocketTimer::Off,
+        "keepalive" => SocketTimer::Keepalive,
+        "retransmit" => SocketTimer::Retransmit,
+        other => panic!("no timer {other}"),
+    };
+    let owner = one.held_by.map(|text| {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let unit = parts.get(2).map(|unit| (*unit).to_owned());
+        SocketOwner { comm: parts[0].into(), pid: parts[1].parse().unwrap(), fd: 7, unit }
+    });
+    SocketSeen {
+        id: SocketId {
+            netns: 0,
+            local: one.local.parse().unwrap(),
+            remote: one.remote.parse().unwrap(),
+            cookie,
+        },
+        timer,
+        expires_ms: one.expires_ms,
+        retransmits: one.retransmits,
+        probes: 0,
+        rto_ms: one.rto_ms,
+        unacked: u32::from(timer == SocketTimer::Retransmit),
+        last_data_recv_ms: one.silent_ms,
+        last_ack_recv_ms: one.silent_ms,
+        uid: 33,
+        owner,
+    }
 }
 
 /// One line of mountinfo, without escapes.

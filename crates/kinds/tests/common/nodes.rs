@@ -2,9 +2,16 @@
 
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
-use evenkeel_core::{Inside, PgFacts, PgOverride, PgSetting};
+use evenkeel_core::{Inside, PgFacts, PgOverride, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer};
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
+
+const SERVICES: &str = "/etc/postgresql-common/pg_service.conf";
+
+/// A file that a pass before has left.
+fn owned(text: &str) -> String {
+    format!("{}\n{text}", evenkeel_kinds::MARKER)
+}
 
 /// A part of a node: each is added or not.
 type Part = fn(&mut FakeNode);
@@ -38,9 +45,36 @@ pub fn bare() -> FakeNode {
     node.insides.insert("/srv/eden/uploads".into(), inside);
     cluster(&mut node, "13/main", "/etc/postgresql/13/main", "/var/lib/postgresql/13/main");
     cluster(&mut node, "reporting", "/srv/pg/reporting", "/srv/pg/reporting");
+    socket(&mut node, 1, ("10.0.0.1:40001", "10.20.0.10:5432"), SocketTimer::Off, 0);
+    socket(&mut node, 2, ("10.0.0.1:40002", "10.20.0.10:11211"), SocketTimer::Keepalive, 7_000_000);
+    socket(&mut node, 3, ("10.0.0.1:5432", "10.20.0.11:40003"), SocketTimer::Keepalive, 7_000_000);
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
+}
+
+/// A connection that has been silent for a while; one that retransmits has done so for long.
+fn socket(node: &mut FakeNode, cookie: u64, ends: (&str, &str), timer: SocketTimer, expires_ms: u32) {
+    let (local, remote) = (ends.0.parse().unwrap(), ends.1.parse().unwrap());
+    let stuck = timer == SocketTimer::Retransmit;
+    node.sockets.push(SocketSeen {
+        id: SocketId { netns: 0, local, remote, cookie },
+        timer,
+        expires_ms,
+        retransmits: if stuck { 9 } else { 0 },
+        probes: 0,
+        rto_ms: if stuck { 104_448 } else { 204 },
+        unacked: u32::from(stuck),
+        last_data_recv_ms: 100_000,
+        last_ack_recv_ms: 100_000,
+        uid: 33,
+        owner: Some(SocketOwner {
+            pid: 4242,
+            fd: 7,
+            comm: "uwsgi".into(),
+            unit: Some("uwsgi-prod.service".into()),
+        }),
+    });
 }
 
 /// Name, type, unit, context, and what it is where nobody says anything.
@@ -103,6 +137,27 @@ fn unit(at: &str, what: &str) -> String {
 
 const PARTS: &[Part] = &[
     |node| node.systemd = true,
+    // Connections.
+    |node| socket(node, 11, ("10.0.0.1:40011", "10.20.0.10:5432"), SocketTimer::Retransmit, 60_000),
+    |node| socket(node, 12, ("10.0.0.1:5432", "10.20.0.12:40012"), SocketTimer::Retransmit, 60_000),
+    |node| socket(node, 13, ("10.0.0.1:40013", "192.168.0.10:11211"), SocketTimer::Off, 0),
+    |node| socket(node, 14, ("10.0.0.1:40014", "10.20.0.10:5432"), SocketTimer::Keepalive, 9000),
+    |node| {
+        socket(node, 15, ("10.0.0.1:40015", "10.20.0.10:5432"), SocketTimer::Off, 0);
+        node.sockets.last_mut().unwrap().owner = None;
+    },
+    |node| {
+        (0..30)
+            .for_each(|n| socket(node, 100 + n, ("10.0.0.1:40100", "10.20.0.13:5432"), SocketTimer::Off, 0))
+    },
+    |node| node.powers.retune = Err("no CAP_SYS_PTRACE".into()),
+    |node| node.powers.free = Err("no CAP_NET_ADMIN".into()),
+    |node| node.powers.see = Err("no sock_diag in this kernel".into()),
+    // libpq's service file.
+    |node| file(node, SERVICES, &owned("[eden]\nkeepalives_idle=7200\n[old]\nhost=a\n")),
+    |node| file(node, SERVICES, &owned("[reports]\nconnect_timeout=10\nkeepalives=1\n# edited\n")),
+    |node| file(node, SERVICES, "[eden]\nhost=theirs\n"),
+    |node| file(node, "/usr/lib/x86_64-linux-gnu/libpq.so.5.11", ""),
     // The kernel's parameters.
     |node| sysctl(node, "net.ipv4.tcp_keepalive_time", "60"),
     |node| sysctl(node, "net.ipv4.tcp_rmem", "4096 131072\t6291456"),

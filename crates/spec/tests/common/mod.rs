@@ -11,7 +11,7 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "test repositories lie on disk")]
 
-use evenkeel_core::{Complaint, Fault, FileMode, Kind, Plan, Section, Sensor};
+use evenkeel_core::{Complaint, Derived, Fault, FileMode, Kind, PathEnd, Plan, Section, Sensor};
 use evenkeel_spec::{Bundle, Entry, Kinds, Problems, Repository, wants_path};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,26 @@ kind!(Knob, KnobWant, "sysctl", "vm.swappiness: 1\nnet.core.somaxconn: {at_least
     const SHORTHAND: Option<&'static str> = Some("value");
     const DISPLACES: &'static [(&'static str, &'static [&'static str])] =
         &[("value", &["at_least", "at_most"]), ("at_least", &["value"]), ("at_most", &["value"])];
+    fn derive(paths: &[PathEnd], _: &BTreeMap<String, serde_json::Value>) -> Vec<Derived> {
+        let one = |(path, end): (usize, &PathEnd)| Derived {
+            item: format!("path.{}", end.side.word()),
+            fields: [("value".to_owned(), end.promise.keepalive_time.into())].into(),
+            path,
+        };
+        paths.iter().enumerate().map(one).collect()
+    }
+    fn check_paths(name: &str, want: &KnobWant, paths: &[PathEnd]) -> Vec<Complaint> {
+        let said = want.value.as_ref().and_then(|word| match word {
+            Word::Number(n) => Some(*n),
+            _ => None,
+        });
+        let long = |end: &&PathEnd| name.starts_with("path.") && said > Some(end.promise.latest_probe.into());
+        let one = |end: &PathEnd| {
+            let what = format!("{name} breaks path `{}` ({})", end.name, end.idle_timeout_at);
+            Complaint::error(["value"], what, "leave it out")
+        };
+        paths.iter().filter(long).map(one).collect()
+    }
     fn check(name: &str, want: &KnobWant) -> Vec<Complaint> {
         let mut found = vec![];
         if !name.contains('.') {

@@ -1,0 +1,98 @@
+//! One end of a network path, as the kinds of a node are told of it.
+//!
+//! A path is an intent between two tiers. Each node sees the ends that are its own, with the timers that were derived
+//! for them; what becomes of a sysctl, a PostgreSQL parameter or an open socket is each kind's own knowledge.
+
+use crate::{DurationWord, Intent, Net, Origin, Promise, Side};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// One end of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathEnd {
+    /// The path's name.
+    pub name: String,
+    /// Which end this node is.
+    pub side: Side,
+    /// The TCP port that the path leads to.
+    pub port: u16,
+    /// What is spoken on it.
+    pub protocol: Protocol,
+    /// Where the other end may be; empty for anywhere.
+    pub peers: Vec<Net>,
+    /// How long it lets a silent connection live, as it was said.
+    pub idle_timeout: DurationWord,
+    /// How long a request may hang, as it was said.
+    pub blackout_at_most: DurationWord,
+    /// The timers that keep both.
+    pub promise: Promise,
+    /// What becomes of connections that are open.
+    pub live: Live,
+    /// The section of `pg_service.conf` that clients of this path name, where they are to have one.
+    pub service: Option<String>,
+    /// How often the path's memory is measured anew; `None` for never.
+    pub probe: Option<DurationWord>,
+    /// Where the path is said.
+    pub at: Origin,
+    /// Where its idle timeout is said.
+    pub idle_timeout_at: Origin,
+    /// Where its blackout is said.
+    pub blackout_at: Origin,
+}
+
+impl PathEnd {
+    /// What was said of it.
+    #[must_use]
+    pub fn intent(&self) -> Intent {
+        Intent {
+            idle_timeout: self.idle_timeout.duration(),
+            blackout_at_most: self.blackout_at_most.duration(),
+        }
+    }
+}
+
+/// What is spoken on a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// PostgreSQL, on both ends.
+    Postgresql,
+    /// Something else: only the kernel and the sockets can be seen to.
+    Tcp,
+}
+
+/// What becomes of connections that are open, in order of disruption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Live {
+    /// They are not looked at.
+    Off,
+    /// Told, and left as they are.
+    Report,
+    /// Given the right timers while they are open.
+    Retune,
+    /// That, and those that retransmit into nothing are ended, so that their program has its error at once.
+    Free,
+}
+
+impl Live {
+    /// As it is written.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Report => "report",
+            Self::Retune => "retune",
+            Self::Free => "free",
+        }
+    }
+}
+
+/// What a path makes of an item: the weakest layer of all, below every profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Derived {
+    /// The item's name.
+    pub item: String,
+    /// Its fields, or some of them.
+    pub fields: BTreeMap<String, Value>,
+    /// Which of the paths it was told of says so.
+    pub path: usize,
+}

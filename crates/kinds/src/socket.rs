@@ -1,0 +1,107 @@
+//! Connections that are open: whether the path can forget them, and those that hang on it already.
+//!
+//! A kernel parameter reaches the connections of tomorrow. One that is open keeps the timer it was armed with, and an
+//! idle PostgreSQL session does not heed a reload before its next command. So the truth is asked of the kernel, socket by
+//! socket, and a socket that is off is given its timers while it is open, through a duplicate of its holder's descriptor.
+//! One that retransmits into nothing can be ended, where the path says `live: free`, so that its program has its error now.
+
+mod desk;
+mod judge;
+mod want;
+mod witness;
+
+use evenkeel_core::{
+    Class, Complaint, Derived, Fault, Kind, Live, PathEnd, Plan, Section, Sensor, SocketPowers,
+    SocketQuestion, SocketsSeen, Witness, chain,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+pub use want::{Remedy, Want};
+
+/// Open TCP connections of a path.
+pub struct Socket;
+
+/// What was seen of every item's connections, and what may be done with them.
+pub struct Have {
+    seen: BTreeMap<String, Result<SocketsSeen, (Class, String)>>,
+    powers: SocketPowers,
+}
+
+impl Kind for Socket {
+    const NAME: &'static str = "socket";
+    const SUMMARY: &'static str = "open TCP connections of a path: their timers, and those that hang";
+    const EXAMPLE: &'static str = "\
+database/client: {side: client, port: 5432, idle_timeout: 350s, blackout_at_most: 60s, live: free}
+database/server: {side: server, port: 5432, idle_timeout: 350s, blackout_at_most: 60s, live: retune}
+cache:
+  side: client
+  port: 11211
+  peers: [10.20.0.0/24, fd00::/8]
+  idle_timeout: 10m
+  blackout_at_most: 30s
+";
+    type Want = Want;
+    type Have = Have;
+
+    fn check(_name: &str, want: &Want) -> Vec<Complaint> {
+        want::check(want)
+    }
+
+    fn derive(paths: &[PathEnd], _said: &BTreeMap<String, Value>) -> Vec<Derived> {
+        let looked_at = paths.iter().enumerate().filter(|(_, end)| end.live != Live::Off);
+        let derived = looked_at.map(|(path, end)| {
+            let mut fields = BTreeMap::from([
+                ("side".to_owned(), json!(end.side)),
+                ("port".to_owned(), json!(end.port)),
+                ("idle_timeout".to_owned(), json!(end.idle_timeout)),
+                ("blackout_at_most".to_owned(), json!(end.blackout_at_most)),
+                ("live".to_owned(), json!(end.live.word())),
+            ]);
+            if !end.peers.is_empty() {
+                fields.insert("peers".to_owned(), json!(end.peers));
+            }
+            Derived { item: format!("{}/{}", end.name, end.side.word()), fields, path }
+        });
+        derived.collect()
+    }
+
+    fn pace(section: &Section<Want>) -> Option<Duration> {
+        section.kept().filter_map(|(_, want, _)| want.pace()).min()
+    }
+
+    fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
+        let look = |want: &Want| node.sockets(&want.question()).map_err(|fault| (fault.class, chain(&fault)));
+        let looked_at = section.kept().filter(|(_, want, _)| want.live != Remedy::Off);
+        let seen: BTreeMap<_, _> = looked_at.map(|(name, want, _)| (name.to_owned(), look(want))).collect();
+        let powers = if seen.is_empty() { SocketPowers::default() } else { node.socket_powers() };
+        Ok(Have { seen, powers })
+    }
+
+    fn plan(section: &Section<Want>, have: &Have) -> Plan {
+        let mut plan = Plan::default();
+        for (name, want, item) in section.kept() {
+            let (told, tasks) = desk::item(name, want, item.enforced(), have.seen.get(name), &have.powers);
+            plan.items.insert(name.to_owned(), told);
+            plan.tasks.extend(tasks);
+        }
+        plan
+    }
+
+    fn witness(
+        section: &Section<Want>,
+        item: &str,
+        _: &str,
+        node: &dyn Sensor,
+    ) -> Result<Vec<Witness>, Fault> {
+        let Some((_, want, _)) = section.kept().find(|(name, ..)| *name == item) else { return Ok(vec![]) };
+        Ok(witness::rows(want, node.sockets(&want.question())?))
+    }
+}
+
+impl Want {
+    fn question(&self) -> SocketQuestion {
+        SocketQuestion { side: self.side, port: self.port, peers: self.peers.clone() }
+    }
+}

@@ -1,0 +1,81 @@
+//! What a spec can say of the connections of a path; mostly nobody says it, and it follows from the path.
+
+use evenkeel_core::{Complaint, DurationWord, Intent, Net, Promise, Side, Unkeepable};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+
+/// Which connections are meant, and what is promised for them.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Want {
+    /// Which end of them is on this node.
+    pub side: Side,
+    /// The port: the other end's for a client, this node's for a server.
+    pub port: u16,
+    /// Where the other end may be; anywhere where nothing is said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub peers: Vec<Net>,
+    /// What is in between forgets a silent connection after this.
+    pub idle_timeout: DurationWord,
+    /// How long a request may hang on a connection that is dead.
+    pub blackout_at_most: DurationWord,
+    /// What becomes of connections that break this.
+    #[serde(default)]
+    pub live: Remedy,
+}
+
+/// What becomes of a connection that breaks the promise, in order of disruption.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Remedy {
+    /// Nobody looks.
+    Off,
+    /// It is told.
+    #[default]
+    Report,
+    /// Its timers are set while it is open.
+    Retune,
+    /// That, and one that retransmits into nothing is ended.
+    Free,
+}
+
+/// The longest between two looks: what a slow timer does anyway.
+const SLOWEST: Duration = Duration::from_mins(1);
+/// The shortest: a look costs some milliseconds where there are thousands.
+const FASTEST: Duration = Duration::from_secs(1);
+
+impl Want {
+    pub(super) fn intent(&self) -> Intent {
+        let (idle_timeout, blackout_at_most) =
+            (self.idle_timeout.duration(), self.blackout_at_most.duration());
+        Intent { idle_timeout, blackout_at_most }
+    }
+
+    /// The timers; `None` where none can keep it, which `check` has refused.
+    pub(super) fn promise(&self) -> Option<Promise> {
+        self.intent().promise().ok()
+    }
+
+    /// How often to look: five times before the path forgets, and thrice before a request has hung for too long.
+    pub(super) fn pace(&self) -> Option<Duration> {
+        let soon = (self.intent().idle_timeout / 5).min(self.intent().blackout_at_most / 3);
+        (self.live != Remedy::Off).then(|| soon.clamp(FASTEST, SLOWEST))
+    }
+}
+
+pub(super) fn check(want: &Want) -> Vec<Complaint> {
+    let mut complaints = vec![];
+    if want.port == 0 {
+        complaints.push(Complaint::error(["port"], "0 is no port", "a number from 1 to 65535"));
+    }
+    if let Err(why) = want.intent().promise() {
+        let field = match why {
+            Unkeepable::IdleTimeout => "idle_timeout",
+            Unkeepable::Blackout => "blackout_at_most",
+        };
+        let help = "keepalives are set in whole seconds, and timers fire up to an eighth late";
+        complaints.push(Complaint::error([field], format!("{field}: {why}"), help));
+    }
+    complaints
+}
