@@ -51,9 +51,11 @@ fn lab_of_the_killed() {
 
 #[test]
 fn a_lab_goes_when_its_test_is_killed_and_takes_its_processes_with_it() {
+    let folders = tempfile::tempdir().unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "lab_of_the_killed", "--nocapture"])
         .env(CHILD, "1")
+        .env("TMPDIR", folders.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
