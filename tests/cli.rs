@@ -75,7 +75,7 @@ fn what_is_printed_for_programs_is_json() {
 fn the_manual_page_has_every_command_and_nothing_that_troff_complains_of() {
     let out = evenkeel(&["man"]);
     let page = String::from_utf8(out.stdout).unwrap();
-    for part in ["plan", "apply", "status", "validate", "\"EXIT STATUS\"", "FILES"] {
+    for part in ["plan", "apply", "status", "validate", "probe", "\"EXIT STATUS\"", "FILES"] {
         assert!(page.contains(&format!(".SS {part}\n")) || page.contains(&format!(".SH {part}\n")), "{part}");
     }
     assert!(page.is_ascii());

@@ -99,6 +99,10 @@ enum Command {
         format: Format,
     },
     /// Measure how long a network path lets a silent connection live.
+    ///
+    /// Several connections are opened and left silent, and each is asked after another while, by a TCP keepalive probe,
+    /// whether it still lives; nothing is sent to the peer. That takes up to about twice the longest silence, and how
+    /// long is said first. Run it on a node whose connections hang, against the port that they lead to.
     Probe(probe::ProbeArgs),
     /// Print the JSON Schema of what a spec repository is written in.
     Schema {

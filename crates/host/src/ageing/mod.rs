@@ -8,7 +8,7 @@ mod flock;
 mod login;
 
 use evenkeel_core::Fault;
-use evenkeel_core::ageing::{Ageing, Fate, MOST, Observation, VERDICT};
+use evenkeel_core::ageing::{Ageing, Fate, LONGEST, MOST, Observation, VERDICT};
 use flock::{Flock, Quiet};
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -50,7 +50,7 @@ pub enum Progress<'a> {
 }
 
 impl Peer {
-    /// The first of a name's addresses that takes a connection. A port of `0` is nobody's.
+    /// The first of a name's addresses that lets us in.
     ///
     /// # Errors
     /// The name is unknown or takes longer than 15 s to be looked up, or none of its addresses lets us in within 5 s.
@@ -176,11 +176,12 @@ fn gone(plan: &Ageing, fault: Fault) -> Fault {
 /// keepalives are shorter than an age keeps that connection awake, and it survives.
 #[must_use]
 pub fn check(peer: &Peer, ages: &[Duration], within: Duration) -> Vec<Observation> {
+    let within = within.min(LONGEST * 2);
     let end = Instant::now() + within;
     let mut answers: Vec<Observation> =
         ages.iter().map(|age| Observation { age: *age, fate: Fate::Untried }).collect();
     let mut order: Vec<usize> =
-        (0..ages.len().min(MOST)).filter(|at| ages[*at] + VERDICT <= within).collect();
+        (0..ages.len().min(MOST)).filter(|at| ages[*at].saturating_add(VERDICT) <= within).collect();
     order.sort_by_key(|at| std::cmp::Reverse(ages[*at]));
     let (mut flock, mut whose) = (Flock::default(), vec![]);
     for (nth, at) in order.iter().enumerate() {

@@ -18,10 +18,6 @@ use verdict::Verdict;
 
 /// What `evenkeel probe` takes.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-It opens several connections, sends nothing on them, and asks each after another while, by a TCP keepalive probe, whether it \
-still lives. It takes up to about twice --up-to, and says so before it begins. Run it on the node whose connections hang, \
-against the port that they lead to.")]
 pub(crate) struct ProbeArgs {
     /// Where to connect to: `db1:5432`, `[2001:db8::1]:5432`
     #[arg(value_name = "HOST:PORT")]

@@ -111,12 +111,12 @@ impl Verdict {
             Word::PeerCloses => {
                 let closed = spoken(self.found.closed.unwrap_or_default());
                 let more = if self.logged_in {
-                    "see its idle_session_timeout, or that of a proxy or a pool before it"
+                    "see its idle_session_timeout, or that of a proxy or a pool before it."
                 } else {
-                    "PostgreSQL closes what has not logged in after authentication_timeout, 60 s. To measure further say \
-                     --postgres 'user=… dbname=…'"
+                    "PostgreSQL, for one, closes what has not logged in after authentication_timeout, 60 s: say \
+                     --postgres 'user=… dbname=…' to measure further."
                 };
-                format!("Then, after {closed}, the other end itself closed, in order: that is no router that forgets. {more}")
+                format!("Then, after {closed}, the other end itself closed, in order: that is no router that forgets.\n{more}")
             }
         }
     }
