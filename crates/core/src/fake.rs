@@ -8,9 +8,10 @@ mod path;
 mod postgres;
 mod sockets;
 
+use crate::Measured;
 use crate::{Actuator, Fault, Sensor, Step, SystemdVerb};
 use crate::{Inside, MountEntry, PgFacts, PgQuestion, PgServer, SysctlKey, SysctlSeen};
-use crate::{SocketPowers, SocketQuestion, SocketSeen, SocketsSeen};
+use crate::{MemoryQuestion, SocketPowers, SocketQuestion, SocketSeen, SocketsSeen};
 pub use path::path_end;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,6 +51,8 @@ pub struct FakeNode {
     pub sockets: Vec<SocketSeen>,
     /// What may be done with them.
     pub powers: SocketPowers,
+    /// What was measured of every path's memory.
+    pub measured: Option<Measured>,
     /// Steps that fail, by a part of their text, and why.
     pub faults: BTreeMap<String, String>,
     /// Every step it was asked to perform.
@@ -105,6 +108,9 @@ impl Sensor for FakeNode {
     }
     fn socket_powers(&self) -> SocketPowers {
         self.powers.clone()
+    }
+    fn measured(&self, _question: &MemoryQuestion) -> Option<Measured> {
+        self.measured.clone()
     }
 }
 

@@ -24,8 +24,8 @@ pub use fault::{Class, Fault, chain};
 pub use kind::{
     AnyKind, Complaint, Goal, GoalItem, Interest, Kind, RawItem, ReadError, Section, Severity, Wish, Witness,
 };
-pub use node::{Actuator, Inside, MountEntry, Node, Sensor, SysctlKey, SysctlSeen};
-pub use path::{Derived, Live, PathEnd, Protocol};
+pub use node::{Actuator, Inside, Measured, MountEntry, Node, Sensor, SysctlKey, SysctlSeen};
+pub use path::{Derived, Live, MemoryQuestion, PathEnd, ProbeWish, Protocol};
 pub use plan::{Finding, ItemPlan, Plan, Step, SystemdVerb, Task, Verdict};
 pub use postgres::{
     PgBackend, PgFacts, PgFileSetting, PgLink, PgOverride, PgQuestion, PgReach, PgReceiver, PgRemote,

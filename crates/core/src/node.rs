@@ -1,6 +1,9 @@
 //! What may be learnt about a node and what may be done to it: the two traits the machine is met through.
 
-use crate::{Fault, PgFacts, PgQuestion, PgServer, SocketPowers, SocketQuestion, SocketsSeen, Step};
+use crate::ageing::Observation;
+use crate::{
+    Fault, MemoryQuestion, PgFacts, PgQuestion, PgServer, SocketPowers, SocketQuestion, SocketsSeen, Step,
+};
 use std::path::{Path, PathBuf};
 
 /// Everything a kind may learn about the node. Every look has a deadline of its own; none of them changes anything.
@@ -61,7 +64,16 @@ pub trait Sensor {
     fn sockets(&self, question: &SocketQuestion) -> Result<SocketsSeen, Fault>;
     /// What we may do with sockets here.
     fn socket_powers(&self) -> SocketPowers;
+    /// What became of connections that were left silent, one for each age that is asked about, when that was last
+    /// measured, or why that could not be. Asking begins a measurement that is due, and waits for none; `None` where nothing
+    /// is known yet.
+    fn measured(&self, _question: &MemoryQuestion) -> Option<Measured> {
+        None
+    }
 }
+
+/// What silent connections told, one for each age that was asked about, or why there were none.
+pub type Measured = Result<Vec<Observation>, String>;
 
 /// Everything evenkeel may do to the node: one step at a time.
 pub trait Actuator {

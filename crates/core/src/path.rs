@@ -4,8 +4,13 @@
 //! for them; what becomes of a sysctl, a PostgreSQL parameter or an open socket is each kind's own knowledge.
 
 use crate::{DurationWord, Intent, Net, Origin, Promise, Side};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
 
 /// One end of a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,8 +35,8 @@ pub struct PathEnd {
     pub live: Live,
     /// The section of `pg_service.conf` that clients of this path name, where they are to have one.
     pub service: Option<String>,
-    /// How often the path's memory is measured anew; `None` for never.
-    pub probe: Option<DurationWord>,
+    /// How its memory is measured anew; `None` for never.
+    pub probe: Option<ProbeWish>,
     /// Where the path is said.
     pub at: Origin,
     /// Where its idle timeout is said.
@@ -49,6 +54,35 @@ impl PathEnd {
             blackout_at_most: self.blackout_at_most.duration(),
         }
     }
+}
+
+/// How a path's memory is measured in the background.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProbeWish {
+    /// How often.
+    pub every: DurationWord,
+    /// Whom to log in as at a PostgreSQL server: only in a session of our own can its keepalives be put off, which would
+    /// keep the path awake. `None` for whatever does not send any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The database to log in to; the user's where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Where the password is: its first line, in a file that nobody else can read. `None` where none is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+}
+
+/// Which silences to measure, and between whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryQuestion {
+    /// The other end.
+    pub peer: SocketAddr,
+    /// The silences, each of which one connection is left in.
+    pub ages: Vec<Duration>,
+    /// How, and how often.
+    pub wish: ProbeWish,
 }
 
 /// What is spoken on a path.

@@ -26,8 +26,8 @@ pub mod watch;
 pub use own_writes::OwnWrites;
 
 use evenkeel_core::{
-    Actuator, Fault, Inside, MountEntry, PgFacts, PgQuestion, PgServer, Sensor, SocketPowers, SocketQuestion,
-    SocketsSeen, Step, SysctlKey, SysctlSeen,
+    Actuator, Fault, Inside, Measured, MemoryQuestion, MountEntry, PgFacts, PgQuestion, PgServer, Sensor,
+    SocketPowers, SocketQuestion, SocketsSeen, Step, SysctlKey, SysctlSeen,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,6 +41,8 @@ pub struct Host {
     run_dir: PathBuf,
     own: OwnWrites,
     guard: Arc<guard::Guard>,
+    /// Only a daemon measures: a command is over before a path can forget anything.
+    measuring: Option<ageing::background::Background>,
     sockets: Arc<sockets::Sockets>,
 }
 
@@ -48,7 +50,19 @@ impl Host {
     /// The node we run on; what is owed is noted below `run_dir`.
     #[must_use]
     pub fn new(run_dir: PathBuf) -> Self {
-        Self { run_dir, own: OwnWrites::default(), guard: Arc::default(), sockets: Arc::default() }
+        Self {
+            run_dir,
+            own: OwnWrites::default(),
+            guard: Arc::default(),
+            measuring: None,
+            sockets: Arc::default(),
+        }
+    }
+
+    /// The same node, which measures in the background how long paths remember where a spec asks for that.
+    #[must_use]
+    pub fn measuring(self) -> Self {
+        Self { measuring: Some(ageing::background::Background::default()), ..self }
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
@@ -108,6 +122,9 @@ impl Sensor for Host {
     }
     fn socket_powers(&self) -> SocketPowers {
         self.sockets.powers()
+    }
+    fn measured(&self, question: &MemoryQuestion) -> Option<Measured> {
+        self.measuring.as_ref()?.ask(question)
     }
 }
 

@@ -7,12 +7,13 @@
 
 mod desk;
 mod judge;
+mod memory;
 mod want;
 mod witness;
 
 use evenkeel_core::{
-    Class, Complaint, Derived, Fault, Kind, Live, PathEnd, Plan, Section, Sensor, SocketPowers,
-    SocketQuestion, SocketsSeen, Witness, chain,
+    Class, Complaint, Derived, Fault, Kind, Live, Measured, PathEnd, Plan, Protocol, Section, Sensor, Side,
+    SocketPowers, SocketQuestion, SocketsSeen, Witness, chain,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -25,8 +26,17 @@ pub struct Socket;
 
 /// What was seen of every item's connections, and what may be done with them.
 pub struct Have {
-    seen: BTreeMap<String, Result<SocketsSeen, (Class, String)>>,
+    seen: BTreeMap<String, Look>,
     powers: SocketPowers,
+}
+
+/// What was seen of one item's connections, or why nothing was.
+type Look = Result<Seen, (Class, String)>;
+
+struct Seen {
+    sockets: SocketsSeen,
+    /// What became of connections that were left silent for each of [`memory::ages`], where that is known.
+    memory: Option<Measured>,
 }
 
 impl Kind for Socket {
@@ -62,6 +72,12 @@ cache:
             if !end.peers.is_empty() {
                 fields.insert("peers".to_owned(), json!(end.peers));
             }
+            // What a server sends by itself keeps the path awake; only in a session of our own is it silent.
+            let silent =
+                end.protocol == Protocol::Tcp || end.probe.as_ref().is_some_and(|wish| wish.user.is_some());
+            if let Some(probe) = end.probe.as_ref().filter(|_| silent && end.side == Side::Client) {
+                fields.insert("probe".to_owned(), json!(probe));
+            }
             Derived { item: format!("{}/{}", end.name, end.side.word()), fields, path }
         });
         derived.collect()
@@ -72,7 +88,12 @@ cache:
     }
 
     fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
-        let look = |want: &Want| node.sockets(&want.question()).map_err(|fault| (fault.class, chain(&fault)));
+        let look = |want: &Want| {
+            let sockets = node.sockets(&want.question()).map_err(|fault| (fault.class, chain(&fault)))?;
+            let memory =
+                memory::question(want, &sockets.sockets).and_then(|question| node.measured(&question));
+            Ok(Seen { sockets, memory })
+        };
         let looked_at = section.kept().filter(|(_, want, _)| want.live != Remedy::Off);
         let seen: BTreeMap<_, _> = looked_at.map(|(name, want, _)| (name.to_owned(), look(want))).collect();
         let powers = if seen.is_empty() { SocketPowers::default() } else { node.socket_powers() };

@@ -5,8 +5,11 @@ use crate::select::Selector;
 use crate::shape;
 use crate::show;
 use crate::tree::{Data, Map, Node, Place};
-use evenkeel_core::{DurationWord, Intent, Live, Net, Origin, PathEnd, Promise, Protocol, Side, Unkeepable};
+use evenkeel_core::{
+    DurationWord, Intent, Live, Net, Origin, PathEnd, ProbeWish, Promise, Protocol, Side, Unkeepable,
+};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// PostgreSQL's own port: a path that leads to it speaks its protocol, unless it says otherwise.
@@ -46,7 +49,7 @@ pub struct Path {
     /// The section of `pg_service.conf` that its clients have.
     pub service: Option<String>,
     /// How often its memory is measured.
-    pub probe: Option<DurationWord>,
+    pub probe: Option<ProbeWish>,
     /// Where it is said, and where its two times are.
     pub(crate) at: Origin,
     pub(crate) idle_timeout_at: Origin,
@@ -221,18 +224,41 @@ impl Reader<'_> {
         shape::name(&entry.node, "a service", ledger).map(str::to_owned)
     }
 
-    fn probe(&self, ledger: &mut Ledger) -> Option<DurationWord> {
+    /// `daily`, a duration, or a map with `every` and whom to log in as.
+    fn probe(&self, ledger: &mut Ledger) -> Option<ProbeWish> {
         let entry = self.map.get("probe")?;
-        let word = match entry.node.text() {
+        let Data::Map(map) = &entry.node.data else {
+            let every = self.every(&entry.node, ledger)?;
+            return Some(ProbeWish { every, user: None, database: None, password_file: None });
+        };
+        shape::only(map, &["every", "user", "database", "password_file"], "in `probe`", ledger);
+        let help = "say how often: `every: daily`";
+        let every = shape::needed(map, "every", &entry.at, "`probe`", help, ledger)?;
+        let every = self.every(every, ledger)?;
+        let text = |key: &str, ledger: &mut Ledger| {
+            let entry = map.get(key)?;
+            shape::text(&entry.node, &format!("`{key}`"), "a text", ledger).map(str::to_owned)
+        };
+        let (user, database) = (text("user", ledger), text("database", ledger));
+        let password_file = text("password_file", ledger).map(PathBuf::from);
+        if let Some(path) = password_file.as_ref().filter(|path| !path.is_absolute()) {
+            let message = format!("{} is no absolute path", show::quoted(&path.to_string_lossy()));
+            ledger.error("range", &entry.at, message, "the file is on the node, not in this repository");
+        }
+        Some(ProbeWish { every, user, database, password_file })
+    }
+
+    fn every(&self, node: &Node, ledger: &mut Ledger) -> Option<DurationWord> {
+        let word = match node.text() {
             Some("daily") => "1d".parse().ok(),
             Some("hourly") => "1h".parse().ok(),
-            _ => duration(&entry.node, "probe", "daily", ledger),
+            _ => duration(node, "probe", "daily", ledger),
         };
         if word.as_ref().is_some_and(|word: &DurationWord| word.duration() < PROBE_AT_LEAST) {
-            let message = format!("{}: a probe every {}", self.what, entry.node.text().unwrap_or_default());
+            let message = format!("{}: a probe every {}", self.what, node.text().unwrap_or_default());
             ledger.error(
                 "range",
-                &entry.node.place,
+                &node.place,
                 message,
                 "10m is the most often that makes sense; try `daily`",
             );

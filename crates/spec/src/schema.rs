@@ -60,6 +60,13 @@ fn fleet() -> Value {
             "machine_id": {"type": "string", "pattern": "^[0-9a-f]{32}$", "description": "The only machine that may be this node."},
         }),
     );
+    let text = json!({"type": "string", "minLength": 1});
+    let every = json!({"anyOf": [{"enum": ["daily", "hourly"]}, duration]});
+    let login = object(
+        "How often, and whom to log in as.",
+        &["every"],
+        &json!({"every": every, "user": text, "database": text, "password_file": {"type": "string", "pattern": "^/"}}),
+    );
     let path = object(
         "A network path between two tiers.",
         &["from", "to", "idle_timeout", "blackout_at_most"],
@@ -78,8 +85,8 @@ fn fleet() -> Value {
                 "description": "The section of pg_service.conf that clients have; the path's name where nothing is said, false for none.",
             },
             "probe": {
-                "anyOf": [{"enum": ["daily", "hourly"]}, duration],
-                "description": "How often the path's memory is measured.",
+                "anyOf": [{"enum": ["daily", "hourly"]}, duration, login],
+                "description": "How often the path's memory is measured, and whom to log in as at PostgreSQL for it.",
             },
             "request_timeouts": {
                 "type": "object", "additionalProperties": duration,

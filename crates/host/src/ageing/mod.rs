@@ -4,6 +4,7 @@
 //! forgotten it, the probe dies or is answered with a reset. Not a byte is sent to the peer, but for a login where one
 //! is wanted. Which silences are worth trying is decided by [`evenkeel_core::ageing`]; here they are carried out.
 
+pub(crate) mod background;
 mod flock;
 mod login;
 

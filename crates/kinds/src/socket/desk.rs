@@ -2,9 +2,10 @@
 
 use super::judge::{Standing, about_to_be_forgotten, standing};
 use super::want::{Remedy, Want};
+use super::{Look, memory};
 use evenkeel_core::{
-    Class, Drift, Finding, ItemPlan, Layer, Promise, SocketPowers, SocketSeen, SocketTimers, SocketsSeen,
-    Step, Task, Verdict,
+    Class, Drift, Finding, ItemPlan, Layer, Promise, SocketPowers, SocketSeen, SocketTimers, Step, Task,
+    Verdict,
 };
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ pub(super) fn item(
     name: &str,
     want: &Want,
     enforced: bool,
-    seen: Option<&Result<SocketsSeen, (Class, String)>>,
+    seen: Option<&Look>,
     powers: &SocketPowers,
 ) -> (ItemPlan, Vec<Task>) {
     let item = ItemPlan::default();
@@ -36,10 +37,12 @@ pub(super) fn item(
     let mut bench = Bench { name, want, promise, item, tasks: vec![], drift: vec![], left: BTreeMap::new() };
     match seen {
         Ok(seen) => {
-            for socket in &seen.sockets {
+            for socket in &seen.sockets.sockets {
                 bench.socket(socket, enforced, powers);
             }
-            for why in &seen.blind {
+            let told = memory::findings(want, &promise, &seen.sockets.sockets, seen.memory.as_ref());
+            bench.item.findings.extend(told);
+            for why in &seen.sockets.blind {
                 bench.find(Verdict::Note, format!("some connections cannot be seen: {why}"), None);
             }
         }

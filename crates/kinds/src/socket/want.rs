@@ -1,6 +1,6 @@
 //! What a spec can say of the connections of a path; mostly nobody says it, and it follows from the path.
 
-use evenkeel_core::{Complaint, DurationWord, Intent, Net, Promise, Side, Unkeepable};
+use evenkeel_core::{Complaint, DurationWord, Intent, Net, ProbeWish, Promise, Side, Unkeepable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -23,6 +23,9 @@ pub struct Want {
     /// What becomes of connections that break this.
     #[serde(default)]
     pub live: Remedy,
+    /// How the path's memory is measured in the background, from the client's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeWish>,
 }
 
 /// What becomes of a connection that breaks the promise, in order of disruption.
