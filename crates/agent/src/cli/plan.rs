@@ -167,14 +167,30 @@ impl Section<'_> {
         if !plan.tasks.is_empty() {
             let _ = writeln!(text, "{}", paint::aside(&format!("steps for {kind}:")));
         }
+        let mut alike = 0;
         for task in &plan.tasks {
+            // Five hundred connections are five hundred steps; nobody reads them all.
+            alike += usize::from(of_a_connection(&task.step));
+            if alike > CONNECTIONS && of_a_connection(&task.step) {
+                continue;
+            }
             let _ = writeln!(text, "  → {}", plain(&task.step.to_string()));
             write_file_diff(text, &task.step, host);
+        }
+        if alike > CONNECTIONS {
+            let _ = writeln!(text, "  → and so on for {} more connections", alike - CONNECTIONS);
         }
         if text.ends_with('\n') && !plan.tasks.is_empty() {
             text.push('\n');
         }
     }
+}
+
+/// The most steps that are printed of those that each concern one connection.
+const CONNECTIONS: usize = 5;
+
+fn of_a_connection(step: &Step) -> bool {
+    matches!(step, Step::TuneSocket { .. } | Step::FreeSocket { .. })
 }
 
 /// A verdict as programs read it: the words of a report, and `note`.

@@ -10,7 +10,7 @@ use evenkeel_core::{
 use std::collections::BTreeMap;
 
 /// The most connections that are told one by one; the rest is counted.
-const TOLD: usize = 20;
+const TOLD: usize = 10;
 
 /// One item while it is planned.
 struct Bench<'a> {

@@ -5,7 +5,7 @@ use super::want::Want;
 use evenkeel_core::{SocketSeen, SocketTimer, SocketsSeen, Witness};
 
 /// The most connections that are listed: the worst, and then the sleepiest.
-const LISTED: usize = 100;
+const LISTED: usize = 40;
 
 /// One row a connection, the worst first and the longest silent before the others, and one that sums them up.
 pub(super) fn rows(want: &Want, seen: SocketsSeen) -> Vec<Witness> {
