@@ -44,6 +44,8 @@ pub struct FakeNode {
     pub servers: BTreeMap<String, PgFacts>,
     /// What a PostgreSQL parameter is where no file says anything.
     pub pg_boot: BTreeMap<String, String>,
+    /// What `ALTER SYSTEM` said, by server and parameter, and no reload has taken up yet.
+    pub pg_system: BTreeMap<(String, String), String>,
     /// Its established connections.
     pub sockets: Vec<SocketSeen>,
     /// What may be done with them.
@@ -142,6 +144,9 @@ impl Actuator for FakeNode {
             Step::ReloadPostgres { server } => return self.reload_postgres(server),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 return self.alter_postgres(server, (role, database, setting), value.as_deref());
+            }
+            Step::AlterSystem { server, setting, value } => {
+                return self.alter_postgres_system(server, setting, value);
             }
         }
         Ok(())

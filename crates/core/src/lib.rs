@@ -3,6 +3,7 @@
 //! Nothing here touches the machine: a [`Kind`] looks through a [`Sensor`], decides with a pure `plan`, and an
 //! [`Actuator`] carries the plan out, one [`Step`] at a time.
 
+pub mod ageing;
 mod arithmetic;
 mod converge;
 pub mod fake;
@@ -11,6 +12,7 @@ mod kind;
 mod node;
 mod path;
 mod plan;
+mod postgres;
 mod promise;
 mod socket;
 mod spec;
@@ -22,12 +24,13 @@ pub use fault::{Class, Fault, chain};
 pub use kind::{
     AnyKind, Complaint, Goal, GoalItem, Interest, Kind, RawItem, ReadError, Section, Severity, Wish, Witness,
 };
-pub use node::{
-    Actuator, Inside, MountEntry, Node, PgFacts, PgFileSetting, PgOverride, PgQuestion, PgServer, PgSetting,
-    Sensor, SysctlKey, SysctlSeen,
-};
+pub use node::{Actuator, Inside, MountEntry, Node, Sensor, SysctlKey, SysctlSeen};
 pub use path::{Derived, Live, PathEnd, Protocol};
 pub use plan::{Finding, ItemPlan, Plan, Step, SystemdVerb, Task, Verdict};
+pub use postgres::{
+    PgBackend, PgFacts, PgFileSetting, PgLink, PgOverride, PgQuestion, PgReach, PgReceiver, PgRemote,
+    PgReplication, PgRights, PgSecret, PgSender, PgServer, PgSetting, PgTls,
+};
 pub use promise::{
     Intent, Promise, RFC1122_RETRIES2, Unkeepable, detection_ms, longest_silence_ms, retransmission_model_ms,
     retransmission_worst_ms,

@@ -1,7 +1,6 @@
 //! What may be learnt about a node and what may be done to it: the two traits the machine is met through.
 
-use crate::{Fault, SocketPowers, SocketQuestion, SocketsSeen, Step};
-use std::collections::BTreeMap;
+use crate::{Fault, PgFacts, PgQuestion, PgServer, SocketPowers, SocketQuestion, SocketsSeen, Step};
 use std::path::{Path, PathBuf};
 
 /// Everything a kind may learn about the node. Every look has a deadline of its own; none of them changes anything.
@@ -184,102 +183,4 @@ pub struct Inside {
     pub mode: u32,
     /// Whether the sentinel is there; `None` where none was asked for.
     pub sentinel: Option<bool>,
-}
-
-/// How a PostgreSQL server on this node is reached.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct PgServer {
-    /// What people call it: `13/main`.
-    pub name: String,
-    /// Its data directory. Its owner is whom we connect as, by peer authentication.
-    pub data_directory: PathBuf,
-    /// The folder of its Unix socket.
-    pub socket_dir: PathBuf,
-    /// Its port, which is part of the socket's name.
-    pub port: u16,
-}
-
-impl std::fmt::Display for PgServer {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.name)
-    }
-}
-
-/// What to ask a PostgreSQL server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PgQuestion {
-    /// Parameters to tell of.
-    pub settings: Vec<String>,
-}
-
-/// What a PostgreSQL server answered.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PgFacts {
-    /// `server_version_num`: 150018.
-    pub version: u32,
-    /// Whether it is a standby.
-    pub in_recovery: bool,
-    /// `pg_settings`, by name, of what was asked for. A parameter that the server does not know is not in it.
-    pub settings: BTreeMap<String, PgSetting>,
-    /// `pg_file_settings` of what was asked for, and every line with an error, in the server's order.
-    pub file_settings: Vec<PgFileSetting>,
-    /// `pg_db_role_setting` of what was asked for.
-    pub overrides: Vec<PgOverride>,
-}
-
-/// A row of `pg_settings`. There is no `setting`: it reads the asking session's own socket.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PgSetting {
-    /// What a new session gets, in the parameter's own unit.
-    pub reset_val: String,
-    /// `bool`, `integer`, `real`, `string`, `enum`.
-    pub vartype: String,
-    /// The unit: `s`, `ms`, `kB`, `8kB`.
-    pub unit: Option<String>,
-    /// When it can be changed: `user`, `sighup`, `postmaster`, …
-    pub context: String,
-    /// `configuration file`, `command line`, `default`, …
-    pub source: String,
-    /// The file that it comes from.
-    pub sourcefile: Option<PathBuf>,
-    /// The line in it.
-    pub sourceline: Option<u32>,
-    /// Changed in a file, and waiting for a restart.
-    pub pending_restart: bool,
-    /// The least it may be.
-    pub min_val: Option<String>,
-    /// The most it may be.
-    pub max_val: Option<String>,
-    /// What an enum may be.
-    pub enumvals: Vec<String>,
-}
-
-/// A row of `pg_file_settings`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PgFileSetting {
-    /// The file.
-    pub file: PathBuf,
-    /// The line.
-    pub line: u32,
-    /// The parameter, where the line names one.
-    pub name: Option<String>,
-    /// Its value there.
-    pub setting: Option<String>,
-    /// Whether it is the one that counts among the files.
-    pub applied: bool,
-    /// What the server has against it.
-    pub error: Option<String>,
-}
-
-/// A setting of a role, a database, or a role in a database.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PgOverride {
-    /// The role; `None` for every role.
-    pub role: Option<String>,
-    /// The database; `None` for every database.
-    pub database: Option<String>,
-    /// The parameter.
-    pub setting: String,
-    /// Its value there, as it was said.
-    pub value: String,
 }

@@ -136,6 +136,15 @@ pub enum Step {
         /// Its value; `None` resets it.
         value: Option<String>,
     },
+    /// `ALTER SYSTEM SET`, for a server whose files are out of reach. A reload comes after it.
+    AlterSystem {
+        /// Which server.
+        server: PgServer,
+        /// The parameter.
+        setting: String,
+        /// Its value.
+        value: String,
+    },
     /// Ask systemd something.
     Systemd {
         /// What to ask.
@@ -193,6 +202,7 @@ impl Step {
             self,
             Self::SetSysctl { .. }
                 | Self::AlterPostgres { .. }
+                | Self::AlterSystem { .. }
                 | Self::TuneSocket { .. }
                 | Self::FreeSocket { .. }
         )
@@ -232,7 +242,7 @@ impl std::fmt::Display for Step {
             Self::Settle { debt } => write!(f, "note as done: {debt}"),
             Self::ReloadPostgres { server } => write!(f, "reload PostgreSQL {server}"),
             Self::AlterPostgres { role, database, setting, value, .. } => {
-                f.write_str("alter")?;
+                f.write_str(if role.is_none() && database.is_none() { "alter every role" } else { "alter" })?;
                 role.iter().try_for_each(|role| write!(f, " role {role}"))?;
                 database.iter().try_for_each(|database| write!(f, " database {database}"))?;
                 match value {
@@ -240,6 +250,7 @@ impl std::fmt::Display for Step {
                     None => write!(f, " reset {setting}"),
                 }
             }
+            Self::AlterSystem { setting, value, .. } => write!(f, "alter system set {setting} = {value}"),
             Self::Systemd { verb: SystemdVerb::DaemonReload, .. } => f.write_str("systemctl daemon-reload"),
             Self::Systemd { verb, unit } => write!(f, "systemctl {} {unit}", verb.word()),
             Self::Mount { source, target, fstype, options } => {

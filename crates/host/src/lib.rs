@@ -4,6 +4,7 @@
 //! put it right is decided elsewhere. Every call blocks, and every call has a deadline.
 #![expect(clippy::disallowed_methods, reason = "this is the room where the machine is touched")]
 
+pub mod ageing;
 mod apart;
 mod debts;
 pub mod files;
@@ -140,6 +141,7 @@ impl Actuator for Host {
             Step::TuneSocket { socket, holder, timers } => self.sockets.tune(socket, *holder, timers, step),
             Step::FreeSocket { socket } => self.sockets.free(socket, step),
             Step::ReloadPostgres { server } => postgres::reload(server),
+            Step::AlterSystem { server, setting, value } => postgres::alter_system(server, setting, value),
             Step::AlterPostgres { server, role, database, setting, value } => {
                 postgres::alter(server, (role.as_deref(), database.as_deref()), setting, value.as_deref())
             }

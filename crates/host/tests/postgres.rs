@@ -1,7 +1,7 @@
 //! A real cluster, made for the test with initdb, with its own folder of drop-ins.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
-use evenkeel_core::{Actuator, Class, PgQuestion, PgServer, Sensor, Step, chain};
+use evenkeel_core::{Actuator, Class, PgQuestion, PgReach, PgServer, Sensor, Step, chain};
 use evenkeel_host::Host;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -67,7 +67,8 @@ impl Cluster {
 
     fn server(&self) -> PgServer {
         let socket_dir = self.folder.path().to_owned();
-        PgServer { name: "15/test".into(), data_directory: self.data(), socket_dir, port: 5499 }
+        let reach = PgReach::Local { data_directory: self.data(), socket_dir, port: 5499 };
+        PgServer { name: "15/test".into(), reach }
     }
 
     fn sql(&self, statement: &str) {
@@ -102,7 +103,7 @@ fn host(run_dir: &Path) -> Host {
 }
 
 fn question(names: &[&str]) -> PgQuestion {
-    PgQuestion { settings: names.iter().map(|&name| name.to_owned()).collect() }
+    PgQuestion { settings: names.iter().map(|&name| name.to_owned()).collect(), ..PgQuestion::default() }
 }
 
 #[test]

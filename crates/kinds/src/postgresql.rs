@@ -8,19 +8,29 @@ mod cluster;
 mod conf;
 mod desk;
 mod judge;
+mod live;
 mod parameters;
+mod paths;
+mod remote;
+mod roles;
+mod server;
+mod standby;
 mod value;
 mod want;
+mod witness;
 
 use crate::owned::is_owned;
 use cluster::Cluster;
 use evenkeel_core::{
-    Complaint, Fault, Interest, Item, Kind, PgFacts, PgQuestion, PgServer, Plan, Section, Sensor, Wish, chain,
+    Complaint, Derived, Fault, Interest, Item, Kind, PathEnd, PgFacts, PgQuestion, PgServer, Plan, Section,
+    Sensor, Wish, Witness, chain,
 };
+use remote::Remote;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-pub use want::{Value, Want};
+pub use server::{Password, Server};
+pub use want::{Bounds, Promised, Replication, Value, Want};
 
 /// PostgreSQL clusters.
 pub struct Postgresql;
@@ -36,6 +46,8 @@ enum Seen {
     None,
     /// It could not be looked at.
     Trouble(String),
+    /// It is reached through SQL alone.
+    Remote(Box<Remote>),
     /// It is there.
     There(Box<There>),
 }
@@ -69,10 +81,21 @@ impl Kind for Postgresql {
     shared_buffers: 256MB
   roles:
     sahana: {tcp_keepalives_idle: inherit, work_mem: 16MB}
+  promised: {tcp_keepalives_idle: reset, tcp_user_timeout: report}
 reporting:
   data_directory: /srv/pg/reporting
   settings: {checkpoint_timeout: 10m, log_line_prefix: '%m [%p] '}
+managed:
+  server:
+    host: eden.abc123.eu-central-1.rds.amazonaws.com
+    user: eden
+    password: {credential: managed}
+    ca: /etc/evenkeel/eu-central-1-bundle.pem
+  settings: {tcp_keepalives_idle: 60s, max_connections: 200}
+  promised: {tcp_keepalives_idle: reset}
 ";
+    const DISPLACES: &'static [(&'static str, &'static [&'static str])] =
+        &[("server", &["data_directory"]), ("data_directory", &["server"])];
     type Want = Want;
     type Have = Have;
 
@@ -80,19 +103,39 @@ reporting:
         want::check(name, want)
     }
 
+    fn derive(paths: &[PathEnd], said: &BTreeMap<String, serde_json::Value>) -> Vec<Derived> {
+        paths::derive(paths, said)
+    }
+
+    fn check_paths(_name: &str, want: &Want, paths: &[PathEnd]) -> Vec<Complaint> {
+        paths::check(want, paths)
+    }
+
+    fn witness(
+        section: &Section<Want>,
+        item: &str,
+        path: &str,
+        node: &dyn Sensor,
+    ) -> Result<Vec<Witness>, Fault> {
+        witness::tell(section, item, path, node)
+    }
+
     fn interests(section: &Section<Want>) -> Vec<Interest> {
-        let files = section.kept().filter_map(|(name, want, _)| {
-            let folder = cluster::folder(name, want.data_directory.as_deref())?;
-            let data =
-                want.data_directory.clone().unwrap_or_else(|| Path::new("/var/lib/postgresql").join(name));
-            Some([
-                folder.join("conf.d").join(cluster::NAME),
-                // Whoever is read after ours may be anything there.
-                folder.join("conf.d"),
-                folder.join("postgresql.conf"),
-                data.join("postgresql.auto.conf"),
-            ])
-        });
+        let files =
+            section.kept().filter(|(_, want, _)| want.server.is_none()).filter_map(|(name, want, _)| {
+                let folder = cluster::folder(name, want.data_directory.as_deref())?;
+                let data = want
+                    .data_directory
+                    .clone()
+                    .unwrap_or_else(|| Path::new("/var/lib/postgresql").join(name));
+                Some([
+                    folder.join("conf.d").join(cluster::NAME),
+                    // Whoever is read after ours may be anything there.
+                    folder.join("conf.d"),
+                    folder.join("postgresql.conf"),
+                    data.join("postgresql.auto.conf"),
+                ])
+            });
         files.flatten().map(Interest::File).collect()
     }
 
@@ -119,7 +162,7 @@ reporting:
 fn left(seen: &Seen) -> bool {
     match seen {
         Seen::There(there) => there.owed || matches!(there.drop_in, DropIn::Ours(_)),
-        Seen::None | Seen::Trouble(_) => false,
+        Seen::None | Seen::Remote(_) | Seen::Trouble(_) => false,
     }
 }
 
@@ -127,23 +170,40 @@ fn debt(name: &str) -> String {
     format!("postgresql/{name} reload")
 }
 
-/// The parameters to ask the server for.
-fn asked(item: &Item<Want>) -> Vec<String> {
-    let Some(want) = item.kept() else { return vec![] };
-    let mut names: Vec<String> = want.settings.keys().cloned().collect();
-    names.extend(want.roles.values().flat_map(|said| said.keys().cloned()));
-    names.sort();
-    names.dedup();
-    names
+/// What to ask the server.
+fn question(want: &Want) -> PgQuestion {
+    let mut settings: Vec<String> = want.settings.keys().chain(want.promised.keys()).cloned().collect();
+    settings.extend(want.roles.values().flat_map(|said| said.keys().cloned()));
+    let replication = want.replication == Replication::Report && want.server.is_none();
+    if replication && want.path.is_some() {
+        settings.extend(standby::TIMEOUTS.map(str::to_owned));
+    }
+    settings.sort();
+    settings.dedup();
+    let remote = want.server.is_some();
+    let roles = if remote { want.roles.keys().cloned().collect() } else { vec![] };
+    PgQuestion { settings, roles, rights: remote, backends: false, replication }
+}
+
+/// What the spec says of an item, kept or wished away.
+fn said(item: &Item<Want>) -> Option<&Want> {
+    match &item.wish {
+        Wish::Keep(want) | Wish::Absent(Some(want)) => Some(want),
+        Wish::Absent(None) => None,
+    }
 }
 
 fn look(name: &str, item: Option<&Item<Want>>, node: &dyn Sensor) -> Seen {
-    let want = item.and_then(|item| match &item.wish {
-        Wish::Keep(want) | Wish::Absent(Some(want)) => Some(want),
-        Wish::Absent(None) => None,
-    });
-    let kept = item.is_some_and(|item| item.kept().is_some());
-    let settings = item.map(asked).unwrap_or_default();
+    let want = item.and_then(said);
+    let kept = item.and_then(Item::kept);
+    if let Some(server) = want.and_then(|want| want.server.as_ref()) {
+        // Nothing of ours is there that could be taken away.
+        let Some(want) = kept else { return Seen::None };
+        let server = server.reach(name);
+        let facts = node.postgres(&server, &question(want)).map_err(|fault| (fault.class, chain(&fault)));
+        return Seen::Remote(Box::new(Remote { server, facts }));
+    }
+    let question = kept.map(question).unwrap_or_default();
     let cluster = match cluster::find(name, want, node) {
         Ok(Some(cluster)) => cluster,
         Ok(None) => return Seen::None,
@@ -159,9 +219,8 @@ fn look(name: &str, item: Option<&Item<Want>>, node: &dyn Sensor) -> Seen {
         Err(fault) => DropIn::Barred(chain(&fault)),
     };
     let owed = node.owes(&debt(name));
-    let ask =
-        |server: PgServer| node.postgres(&server, &PgQuestion { settings }).map_err(|fault| chain(&fault));
-    let facts = if kept || owed || matches!(drop_in, DropIn::Ours(_)) {
+    let ask = |server: PgServer| node.postgres(&server, &question).map_err(|fault| chain(&fault));
+    let facts = if kept.is_some() || owed || matches!(drop_in, DropIn::Ours(_)) {
         cluster.server.clone().and_then(ask)
     } else {
         // A server that has nothing of ours, and that nobody names, is none of our business.

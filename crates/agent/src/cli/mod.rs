@@ -8,6 +8,7 @@ mod look;
 mod man;
 mod paint;
 mod plan;
+mod probe;
 mod status;
 
 use crate::config::DEFAULT_PATH;
@@ -97,6 +98,8 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         format: Format,
     },
+    /// Measure how long a network path lets a silent connection live.
+    Probe(probe::ProbeArgs),
     /// Print the JSON Schema of what a spec repository is written in.
     Schema {
         /// One of them alone.
@@ -203,6 +206,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::Explain { item, spec, format } => look::explain(&place, &item, &spec, format),
         Command::Validate { dir, format } => look::validate(&dir, format),
         Command::Render { node, spec, format } => look::render(&place, &node, &spec, format),
+        Command::Probe(args) => probe::probe(&args),
         Command::Schema { which } => look::schema(which.as_deref()),
         Command::Kinds { format } => look::kinds(format),
         Command::Completions { shell } => {

@@ -2,7 +2,7 @@
 //! against them at any time, holds back what needs a restart, and refuses the whole reload for a syntax error.
 
 use super::FakeNode;
-use crate::{Fault, PgFacts, PgFileSetting, PgOverride, PgQuestion, PgServer, PgSetting, Sensor};
+use crate::{Fault, PgFacts, PgFileSetting, PgOverride, PgQuestion, PgReach, PgServer, PgSetting, Sensor};
 use std::path::{Path, PathBuf};
 
 impl FakeNode {
@@ -13,6 +13,17 @@ impl FakeNode {
         let mut facts = held.clone();
         facts.settings.retain(|name, _| asked(name));
         facts.overrides.retain(|one| asked(&one.setting));
+        if let Some(rights) = facts.rights.as_mut().filter(|_| question.rights) {
+            rights.alter_system.retain(|name| asked(name));
+            rights.roles.retain(|name| question.roles.contains(name));
+        } else {
+            facts.rights = None;
+        }
+        facts.replication = facts.replication.filter(|_| question.replication);
+        facts.backends.retain(|_| question.backends);
+        if facts.refused.contains("pg_file_settings") {
+            return Ok(facts);
+        }
         facts.file_settings = self.file_rows(server, held);
         facts.file_settings.retain(|row| row.error.is_some() || row.name.as_ref().is_some_and(asked));
         Ok(facts)
@@ -22,6 +33,10 @@ impl FakeNode {
         let Some(held) = self.servers.get(&server.name) else {
             return Err(Fault::new(format!("connect to {server}")));
         };
+        if matches!(server.reach, PgReach::Remote(_)) {
+            self.take_system(server);
+            return Ok(());
+        }
         let rows = self.file_rows(server, held);
         let fatal = |row: &PgFileSetting| row.error.as_ref().is_some_and(|why| !why.contains("applied"));
         // pg_reload_conf() says t even then.
@@ -56,17 +71,53 @@ impl FakeNode {
             database: database.clone(),
             setting: setting.clone(),
             value: value.to_owned(),
+            barred: false,
         }));
+        // As the host asks for them.
+        let whose = |one: &PgOverride| (one.role.clone(), one.database.clone(), one.setting.clone());
+        held.overrides.sort_by_key(whose);
         Ok(())
+    }
+
+    pub(super) fn alter_postgres_system(
+        &mut self,
+        server: &PgServer,
+        setting: &str,
+        value: &str,
+    ) -> Result<(), Fault> {
+        let held = self.servers.get(&server.name);
+        let held = held.ok_or_else(|| Fault::new(format!("connect to {server}")))?;
+        let may = held.rights.as_ref().is_some_and(|rights| rights.alter_system.contains(setting));
+        if !may {
+            return Err(Fault::new(format!("permission denied to set parameter {setting}")));
+        }
+        self.pg_system.insert((server.name.clone(), setting.to_owned()), value.to_owned());
+        Ok(())
+    }
+
+    /// A server whose files nobody sees takes up what `ALTER SYSTEM` has said.
+    fn take_system(&mut self, server: &PgServer) {
+        let (own, rest) = std::mem::take(&mut self.pg_system)
+            .into_iter()
+            .partition::<Vec<_>, _>(|((name, _), _)| *name == server.name);
+        self.pg_system = rest.into_iter().collect();
+        let Some(held) = self.servers.get_mut(&server.name) else { return };
+        for ((_, name), value) in own {
+            if let Some(setting) = held.settings.get_mut(&name) {
+                setting.reset_val = normal(&value, setting);
+                "configuration file".clone_into(&mut setting.source);
+            }
+        }
     }
 
     /// `pg_file_settings`, which reads the files whenever it is asked.
     fn file_rows(&self, server: &PgServer, held: &PgFacts) -> Vec<PgFileSetting> {
+        let PgReach::Local { data_directory, .. } = &server.reach else { return vec![] };
         let mut rows = vec![];
         let debian = Path::new("/etc/postgresql").join(&server.name).join("postgresql.conf");
-        let data = server.data_directory.join("postgresql.conf");
+        let data = data_directory.join("postgresql.conf");
         self.parse(if self.files.contains_key(&debian) { &debian } else { &data }, &mut rows);
-        self.parse(&server.data_directory.join("postgresql.auto.conf"), &mut rows);
+        self.parse(&data_directory.join("postgresql.auto.conf"), &mut rows);
         let names: Vec<Option<String>> = rows.iter().map(|row| row.name.clone()).collect();
         for (at, row) in rows.iter_mut().enumerate() {
             let Some(name) = &row.name else { continue };

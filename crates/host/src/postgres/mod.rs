@@ -1,36 +1,23 @@
-//! A PostgreSQL server on this node, asked and told through its Unix socket.
+//! PostgreSQL servers, asked and told: those of this node through their Unix socket, others over TCP.
 //!
 //! Never a restart, never a `setting` (over a Unix socket it tells the asking session's own), and never a wait without
 //! an end. What a reload did is asked of new sessions, because a session that is there already says what it has read.
 
+mod conninfo;
+mod facts;
+mod remote;
+mod secret;
 mod session;
+mod tls;
+mod wary;
 
-use evenkeel_core::{Fault, PgFacts, PgFileSetting, PgOverride, PgQuestion, PgServer, PgSetting};
+use evenkeel_core::{Fault, PgFacts, PgQuestion, PgServer};
 use std::time::{Duration, Instant};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Error, Row};
 
 /// How long the server may take to read its files again.
 const RELOAD: Duration = Duration::from_secs(5);
-
-const SETTINGS: &str = "
-    SELECT asked, coalesce(reset_val, ''), vartype, unit, context, source, sourcefile, sourceline, pending_restart,
-           min_val, max_val, coalesce(enumvals, '{}')
-    FROM unnest($1::text[]) AS a(asked) JOIN pg_settings AS s ON lower(s.name) = lower(a.asked)";
-
-const FILE_SETTINGS: &str = "
-    SELECT coalesce(sourcefile, ''), coalesce(sourceline, 0), name, setting, coalesce(applied, false), error
-    FROM pg_file_settings
-    WHERE error IS NOT NULL OR lower(name) IN (SELECT lower(asked) FROM unnest($1::text[]) AS a(asked))
-    ORDER BY seqno";
-
-const OVERRIDES: &str = "
-    SELECT r.rolname::text, d.datname::text, split_part(c.line, '=', 1), substr(c.line, strpos(c.line, '=') + 1)
-    FROM pg_db_role_setting AS s
-    LEFT JOIN pg_roles AS r ON r.oid = s.setrole
-    LEFT JOIN pg_database AS d ON d.oid = s.setdatabase
-    CROSS JOIN unnest(s.setconfig) AS c(line)
-    WHERE lower(split_part(c.line, '=', 1)) IN (SELECT lower(asked) FROM unnest($1::text[]) AS a(asked))
-    ORDER BY 1 NULLS FIRST, 2 NULLS FIRST, 3";
 
 /// Where a line is bad enough, the server applies none of its files; then no row of the view is applied.
 const ALL_REFUSED: &str = "
@@ -43,60 +30,18 @@ const LOADED: &str = "SELECT pg_conf_load_time()::text";
 /// Ask a server.
 pub(crate) fn ask(server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
     let doing = format!("ask PostgreSQL {server}");
-    session::run(server, &doing, async |client: &Client| facts(client, &question.settings).await)
-}
-
-async fn facts(client: &Client, names: &Vec<String>) -> Result<PgFacts, Error> {
-    let about = "SELECT current_setting('server_version_num')::int, pg_is_in_recovery()";
-    let about = client.query_one(about, &[]).await?;
-    let version = u32::try_from(about.try_get::<_, i32>(0)?).unwrap_or(0);
-    let mut facts = PgFacts { version, in_recovery: about.try_get(1)?, ..PgFacts::default() };
-    for row in client.query(SETTINGS, &[names]).await? {
-        facts.settings.insert(row.try_get(0)?, setting(&row)?);
-    }
-    for row in client.query(FILE_SETTINGS, &[names]).await? {
-        facts.file_settings.push(file_setting(&row)?);
-    }
-    for row in client.query(OVERRIDES, &[names]).await? {
-        let (role, database) = (row.try_get(0)?, row.try_get(1)?);
-        facts.overrides.push(PgOverride { role, database, setting: row.try_get(2)?, value: row.try_get(3)? });
-    }
-    Ok(facts)
-}
-
-fn setting(row: &Row) -> Result<PgSetting, Error> {
-    Ok(PgSetting {
-        reset_val: row.try_get(1)?,
-        vartype: row.try_get(2)?,
-        unit: row.try_get(3)?,
-        context: row.try_get(4)?,
-        source: row.try_get(5)?,
-        sourcefile: row.try_get::<_, Option<String>>(6)?.map(Into::into),
-        sourceline: row.try_get::<_, Option<i32>>(7)?.and_then(|line| u32::try_from(line).ok()),
-        pending_restart: row.try_get(8)?,
-        min_val: row.try_get(9)?,
-        max_val: row.try_get(10)?,
-        enumvals: row.try_get(11)?,
-    })
-}
-
-fn file_setting(row: &Row) -> Result<PgFileSetting, Error> {
-    Ok(PgFileSetting {
-        file: row.try_get::<_, String>(0)?.into(),
-        line: u32::try_from(row.try_get::<_, i32>(1)?).unwrap_or(0),
-        name: row.try_get(2)?,
-        setting: row.try_get(3)?,
-        applied: row.try_get(4)?,
-        error: row.try_get(5)?,
-    })
+    session::run(server, &doing, async |client: &Client| facts::ask(client, question).await)
 }
 
 /// Have a server read its files again, and come back when it has.
 pub(crate) fn reload(server: &PgServer) -> Result<(), Fault> {
     let doing = format!("reload PostgreSQL {server}");
     let started = session::run(server, &doing, async |client: &Client| {
-        if let Some(bad) = client.query_opt(ALL_REFUSED, &[]).await? {
-            return Ok(Err(bad_line(&bad)?));
+        match client.query_opt(ALL_REFUSED, &[]).await {
+            Ok(Some(bad)) => return Ok(Err(bad_line(&bad)?)),
+            // Whoever may have it read its files need not be one who may see them.
+            Err(error) if error.code() != Some(&SqlState::INSUFFICIENT_PRIVILEGE) => return Err(error),
+            _ => {}
         }
         let before: Option<String> = client.query_one(LOADED, &[]).await?.try_get(0)?;
         client.execute("SELECT pg_reload_conf()", &[]).await?;
@@ -148,6 +93,13 @@ pub(crate) fn alter(
     session::run(server, &doing, async |client: &Client| client.batch_execute(&statement).await)
 }
 
+/// `ALTER SYSTEM SET`, which writes a file that only the server has.
+pub(crate) fn alter_system(server: &PgServer, setting: &str, value: &str) -> Result<(), Fault> {
+    let statement = format!("ALTER SYSTEM SET {} TO {}", dotted(setting), literal(value));
+    let doing = format!("PostgreSQL {server}: {statement}");
+    session::run(server, &doing, async |client: &Client| client.batch_execute(&statement).await)
+}
+
 fn statement((role, database): (Option<&str>, Option<&str>), setting: &str, value: Option<&str>) -> String {
     let whose = match (role, database) {
         (Some(role), Some(database)) => format!("ROLE {} IN DATABASE {}", name(role), name(database)),
@@ -155,13 +107,16 @@ fn statement((role, database): (Option<&str>, Option<&str>), setting: &str, valu
         (None, Some(database)) => format!("DATABASE {}", name(database)),
         (None, None) => "ROLE ALL".to_owned(),
     };
-    // `custom.setting` is two names.
-    let setting: Vec<String> = setting.split('.').map(name).collect();
-    let setting = setting.join(".");
+    let setting = dotted(setting);
     match value {
         Some(value) => format!("ALTER {whose} SET {setting} TO {}", literal(value)),
         None => format!("ALTER {whose} RESET {setting}"),
     }
+}
+
+/// The name of a parameter; `custom.setting` is two names.
+fn dotted(setting: &str) -> String {
+    setting.split('.').map(name).collect::<Vec<_>>().join(".")
 }
 
 fn name(text: &str) -> String {

@@ -1,11 +1,12 @@
-//! One session: connect as the owner of the data directory, do one thing, leave.
+//! One session: connect, do one thing, leave. On this node we connect as the owner of the data directory.
 //!
 //! Peer authentication: the server asks the kernel whose the connecting thread is. So a thread of its own becomes that
 //! user, connects, and ends; the rest of the process never changes. The other end is checked in the same way, because
 //! anybody may put a socket into `/tmp`.
 
+use super::remote;
 use crate::users;
-use evenkeel_core::{Class, Fault, PgServer};
+use evenkeel_core::{Class, Fault, PgReach, PgServer};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use std::io;
@@ -29,34 +30,63 @@ pub(crate) fn run<T: Send>(
     doing: &str,
     work: impl AsyncFnOnce(&Client) -> Result<T, Error> + Send,
 ) -> Result<T, Fault> {
-    let owner = rustix::fs::stat(&server.data_directory).map_err(|error| {
-        let folder = server.data_directory.display();
-        Fault::from(format!("{doing}: find the owner of {folder}"), io::Error::from(error))
-    })?;
-    let login = Login { server, doing, uid: owner.st_uid };
+    let way = match &server.reach {
+        PgReach::Remote(remote) => Way::Remote(remote::Login { remote, doing }),
+        PgReach::Local { data_directory, socket_dir, port } => {
+            let owner = rustix::fs::stat(data_directory).map_err(|error| {
+                let folder = data_directory.display();
+                Fault::from(format!("{doing}: find the owner of {folder}"), io::Error::from(error))
+            })?;
+            let socket = socket_dir.join(format!(".s.PGSQL.{port}"));
+            Way::Local(Login { socket, doing, uid: owner.st_uid })
+        }
+    };
     // A thread of its own: the caller may be within a runtime already, in which no other can be started.
-    let done = std::thread::scope(|scope| scope.spawn(|| login.session(work)).join());
+    let done = std::thread::scope(|scope| scope.spawn(|| session(&way, doing, work)).join());
     done.unwrap_or_else(|_| Err(Fault::new(format!("{doing}: the session broke off; this is a bug"))))
 }
 
+/// How we get in.
+enum Way<'a> {
+    Local(Login<'a>),
+    Remote(remote::Login<'a>),
+}
+
+fn session<T>(
+    way: &Way<'_>,
+    doing: &str,
+    work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
+) -> Result<T, Fault> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Fault::from(doing, error))?;
+    let done = runtime.block_on(async {
+        let client = match way {
+            Way::Local(login) => login.log_in().await?,
+            Way::Remote(login) => login.log_in(QUERY).await?,
+        };
+        let done = tokio::time::timeout(QUERY + Duration::from_secs(1), work(&client)).await;
+        let done = done.map_err(|_| Fault::new(format!("{doing}: it did not answer in time")))?;
+        done.map_err(|error| refused(doing, error))
+    });
+    // A name that is still being looked for is not waited for.
+    runtime.shutdown_background();
+    done
+}
+
+/// A server that said no.
+pub(super) fn refused(doing: &str, error: Error) -> Fault {
+    let starting = error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);
+    let class = if starting { Class::Waiting } else { Class::Trouble };
+    Fault::from(doing, error).class(class)
+}
+
 struct Login<'a> {
-    server: &'a PgServer,
+    socket: PathBuf,
     doing: &'a str,
     uid: u32,
 }
 
 impl Login<'_> {
-    fn session<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Error>) -> Result<T, Fault> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Fault::from(self.doing, error))?;
-        runtime.block_on(async {
-            let client = self.log_in().await?;
-            let done = tokio::time::timeout(QUERY + Duration::from_secs(1), work(&client)).await;
-            let done = done.map_err(|_| Fault::new(format!("{}: it did not answer in time", self.doing)))?;
-            done.map_err(|error| self.refused(error))
-        })
-    }
-
     async fn log_in(&self) -> Result<Client, Fault> {
         let user = users::name(self.uid);
         let user =
@@ -64,15 +94,15 @@ impl Login<'_> {
         let mut config = Config::new();
         config.user(user).application_name("evenkeel");
         config.options(format!("-c statement_timeout={}", QUERY.as_millis()));
-        let mut refused = None;
+        let mut gone = None;
         for database in DATABASES {
             match self.enter(config.clone().dbname(database)).await? {
                 Ok(client) => return Ok(client),
-                Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => refused = Some(error),
-                Err(error) => return Err(self.refused(error)),
+                Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => gone = Some(error),
+                Err(error) => return Err(refused(self.doing, error)),
             }
         }
-        Err(refused.map_or_else(|| Fault::new(self.doing), |error| self.refused(error)))
+        Err(gone.map_or_else(|| Fault::new(self.doing), |error| refused(self.doing, error)))
     }
 
     async fn enter(&self, config: &Config) -> Result<Result<Client, Error>, Fault> {
@@ -91,13 +121,9 @@ impl Login<'_> {
         }
     }
 
-    fn socket(&self) -> PathBuf {
-        self.server.socket_dir.join(format!(".s.PGSQL.{}", self.server.port))
-    }
-
     fn connect(&self) -> Result<UnixStream, Fault> {
-        let socket = self.socket();
-        let stream = std::thread::scope(|scope| scope.spawn(|| connect_as(self.uid, &socket)).join());
+        let socket = &self.socket;
+        let stream = std::thread::scope(|scope| scope.spawn(|| connect_as(self.uid, socket)).join());
         let stream = stream.unwrap_or_else(|_| Err(Errno::CONNABORTED.into()));
         let stream = stream.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
@@ -117,12 +143,6 @@ impl Login<'_> {
         Err(Fault::new(format!(
             "{doing}: on {socket} user {peer} listens, not the owner of the data directory"
         )))
-    }
-
-    fn refused(&self, error: Error) -> Fault {
-        let starting = error.code() == Some(&SqlState::CANNOT_CONNECT_NOW);
-        let class = if starting { Class::Waiting } else { Class::Trouble };
-        Fault::from(self.doing, error).class(class)
     }
 }
 

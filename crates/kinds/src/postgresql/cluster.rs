@@ -2,7 +2,7 @@
 
 use super::conf::{self, Conf};
 use super::want::{Want, debian};
-use evenkeel_core::{Fault, PgServer, Sensor};
+use evenkeel_core::{Fault, PgReach, PgServer, Sensor};
 use std::path::{Path, PathBuf};
 
 /// The drop-in's name.
@@ -69,7 +69,8 @@ fn server(name: &str, data: &Path, node: &dyn Sensor) -> Result<Result<PgServer,
         return Ok(Err("the server listens on no Unix socket, so it cannot be asked".to_owned()));
     };
     let socket_dir = PathBuf::from(socket);
-    Ok(Ok(PgServer { name: name.to_owned(), data_directory: data.to_owned(), socket_dir, port }))
+    let reach = PgReach::Local { data_directory: data.to_owned(), socket_dir, port };
+    Ok(Ok(PgServer { name: name.to_owned(), reach }))
 }
 
 /// Debian's clusters on this node, by name.

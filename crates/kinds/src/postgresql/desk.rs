@@ -3,13 +3,11 @@
 use super::conf::quote;
 use super::judge::{self, Stand};
 use super::parameters::Parameter;
-use super::value::same;
+use super::roles::Roles;
 use super::want::{self, Want};
-use super::{DropIn, Have, Seen, There, debt};
+use super::{DropIn, Have, Seen, There, debt, remote, standby};
 use crate::owned::MARKER;
-use evenkeel_core::{
-    Drift, Finding, ItemPlan, Layer, Mode, PgFacts, PgOverride, PgServer, Plan, Section, Step, Task, Verdict,
-};
+use evenkeel_core::{Drift, Finding, ItemPlan, Layer, Mode, Plan, Section, Step, Task, Verdict};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -44,6 +42,7 @@ pub(super) fn plan(section: &Section<Want>, have: &Have) -> Plan {
                 }
                 _ => cluster(name, want, there),
             },
+            Seen::Remote(seen) => want.map(|want| remote::plan(want, seen)).unwrap_or_default(),
             Seen::Trouble(why) => (only(Verdict::Error, why.clone()), vec![]),
             Seen::None if want.is_some() => {
                 let why =
@@ -95,16 +94,20 @@ impl Bench<'_> {
     fn keep(&mut self, want: &Want) {
         let mut lines: BTreeMap<&str, String> = BTreeMap::new();
         for (parameter, value) in want::settings(want) {
-            if let Some(why) = judge::unfit(self.there, &parameter, &value) {
-                self.find(Verdict::Error, why, None);
+            if let Some(unfit) = judge::unfit(self.there, &parameter, &value) {
+                let known = want.promised.contains_key(parameter.name);
+                let (verdict, why) = unfit.told(known);
+                self.find(verdict, why, None);
                 continue;
             }
             self.setting(&parameter, &value);
             lines.insert(parameter.name, value);
         }
         self.drop_in(&lines);
-        if let Ok(facts) = &self.there.facts {
-            self.roles(want, facts);
+        if let (Ok(facts), Ok(server)) = (&self.there.facts, &self.there.cluster.server) {
+            let (item, alters) = (&mut self.item, &mut self.alters);
+            Roles { want, facts, server, item, alters }.plan(&[]);
+            self.item.findings.extend(standby::findings(want, facts));
         } else if !want.settings.is_empty() || !want.roles.is_empty() {
             self.silent();
         }
@@ -134,26 +137,6 @@ impl Bench<'_> {
                 self.find(Verdict::NonCompliant, why, Some(drift(name, Layer::Daemon, Some(seen), value)));
             }
             Stand::Refused(why) => self.find(Verdict::Error, why, None),
-        }
-        self.overrides(parameter, value);
-    }
-
-    /// Settings of roles and databases that come after what the whole server has.
-    fn overrides(&mut self, parameter: &Parameter, value: &str) {
-        let Ok(facts) = &self.there.facts else { return };
-        let other =
-            |one: &&PgOverride| one.setting == parameter.name && !same(parameter, value, &one.value, None);
-        for one in facts.overrides.iter().filter(other) {
-            let (who, how) = whose(one);
-            let why = format!(
-                "{who} has {} = {} of its own; {how} RESET {} takes it out, or say it under roles",
-                one.setting, one.value, one.setting
-            );
-            self.item.findings.push(Finding {
-                verdict: Verdict::NonCompliant,
-                reason: why,
-                drift: Some(drift(&one.setting, Layer::Daemon, Some(one.value.clone()), value)),
-            });
         }
     }
 
@@ -215,7 +198,8 @@ impl Bench<'_> {
             .item
             .drift
             .drain(..)
-            .partition::<Vec<_>, _>(|one| one.layer == Layer::Daemon && !one.attr.starts_with("roles/"));
+            // What is a role's or a database's has a path for its name, and does not wait for a reload.
+            .partition::<Vec<_>, _>(|one| one.layer == Layer::Daemon && !one.attr.contains('/'));
         self.item.drift = rest;
         for one in unread {
             let seen = one.observed.clone().unwrap_or_default();
@@ -229,87 +213,6 @@ impl Bench<'_> {
             let why = format!("daemon layer unknown: {why}");
             self.find(Verdict::Pending, why, None);
         }
-    }
-
-    fn roles(&mut self, want: &Want, facts: &PgFacts) {
-        let Ok(server) = &self.there.cluster.server else { return };
-        for (role, said) in &want.roles {
-            for (name, value) in said {
-                if value.inherits() {
-                    self.inherit(role, name, facts, server);
-                } else if let Some((parameter, value)) = want::settable(name, value) {
-                    self.own(role, &parameter, &value, facts, server);
-                }
-            }
-        }
-    }
-
-    /// A role that is to have nothing of its own.
-    fn inherit(&mut self, role: &str, name: &str, facts: &PgFacts, server: &PgServer) {
-        let mine = |one: &&PgOverride| one.role.as_deref() == Some(role) && one.setting == name;
-        for one in facts.overrides.iter().filter(mine) {
-            let at = one.database.as_ref().map(|database| format!("@{database}")).unwrap_or_default();
-            let off = drift(
-                format!("roles/{role}{at}/{name}"),
-                Layer::Daemon,
-                Some(one.value.clone()),
-                want::INHERIT,
-            );
-            self.alter(off, facts, server, (role, one.database.clone()), name, None);
-        }
-        // The drift says it; the same once more as a finding would be noise.
-        let told = |finding: &Finding| {
-            finding.drift.as_ref().is_some_and(|one| {
-                let whose = format!("role {role} ");
-                one.attr == name && finding.reason.starts_with(&whose)
-            })
-        };
-        self.item.findings.retain(|finding| !told(finding));
-    }
-
-    /// A role that is to have a value of its own.
-    fn own(&mut self, role: &str, parameter: &Parameter, value: &str, facts: &PgFacts, server: &PgServer) {
-        let name = parameter.name;
-        let mine =
-            facts.overrides.iter().filter(|one| one.role.as_deref() == Some(role) && one.setting == name);
-        let (plain, within): (Vec<_>, Vec<_>) = mine.partition(|one| one.database.is_none());
-        let seen = plain.first().map(|one| one.value.clone());
-        if !seen.as_ref().is_some_and(|seen| same(parameter, value, seen, None)) {
-            let off = drift(format!("roles/{role}/{name}"), Layer::Daemon, seen, value);
-            self.alter(off, facts, server, (role, None), name, Some(value.to_owned()));
-        }
-        let whose = format!("role {role} ");
-        let own = |finding: &Finding| {
-            finding.drift.as_ref().is_some_and(|one| one.attr == name && finding.reason.starts_with(&whose))
-        };
-        self.item.findings.retain(|finding| !own(finding));
-        for one in within.into_iter().filter(|one| !same(parameter, value, &one.value, None)) {
-            let (who, how) = self::whose(one);
-            let why = format!(
-                "{who} has {name} = {}, over the role's {value}; {how} RESET {name} takes it out",
-                one.value
-            );
-            let off = drift(format!("roles/{role}/{name}"), Layer::Daemon, Some(one.value.clone()), value);
-            self.find(Verdict::NonCompliant, why, Some(off));
-        }
-    }
-
-    fn alter(
-        &mut self,
-        off: Drift,
-        facts: &PgFacts,
-        server: &PgServer,
-        (role, database): (&str, Option<String>),
-        setting: &str,
-        value: Option<String>,
-    ) {
-        if facts.in_recovery {
-            let why = format!("{}: this is a standby; it comes from the primary", off.attr);
-            return self.find(Verdict::Pending, why, Some(off));
-        }
-        self.item.drift.push(off);
-        let (server, role, setting) = (server.clone(), Some(role.to_owned()), setting.to_owned());
-        self.alters.push(Step::AlterPostgres { server, role, database, setting, value });
     }
 
     /// A cluster that the spec wishes away or does not name any more.
@@ -353,19 +256,6 @@ impl Bench<'_> {
         }
         steps.append(&mut self.alters);
         (self.item, steps)
-    }
-}
-
-/// Who has a setting of its own, and the statement that begins to change it.
-fn whose(one: &PgOverride) -> (String, String) {
-    match (&one.role, &one.database) {
-        (Some(role), Some(database)) => (
-            format!("role {role} in database {database}"),
-            format!("ALTER ROLE {role} IN DATABASE {database}"),
-        ),
-        (Some(role), None) => (format!("role {role}"), format!("ALTER ROLE {role}")),
-        (None, Some(database)) => (format!("database {database}"), format!("ALTER DATABASE {database}")),
-        (None, None) => ("every role".to_owned(), "ALTER ROLE ALL".to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::There;
 use super::parameters::{Context, Parameter};
 use super::value::same;
-use evenkeel_core::{PgFacts, PgSetting};
+use evenkeel_core::{PgFacts, PgSetting, Verdict};
 
 /// How a parameter stands in the running server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +64,7 @@ pub(super) fn stand(there: &There, facts: &PgFacts, parameter: &Parameter, value
 }
 
 /// What a parameter is at the moment, in its unit; 16384 of 8kB are told as 131072kB.
-fn tell(setting: &PgSetting) -> String {
+pub(super) fn tell(setting: &PgSetting) -> String {
     let unit = setting.unit.as_deref().unwrap_or_default();
     let (count, plain) = unit.split_at(unit.find(|c: char| !c.is_ascii_digit()).unwrap_or(unit.len()));
     match (count.parse::<i64>(), setting.reset_val.parse::<i64>()) {
@@ -73,23 +73,52 @@ fn tell(setting: &PgSetting) -> String {
     }
 }
 
-fn session(source: &str) -> bool {
+/// Whether a value is a session's own, by its role or its database, and says nothing of the whole server.
+pub(super) fn session(source: &str) -> bool {
     matches!(source, "database" | "user" | "database user" | "global" | "client" | "session")
+}
+
+/// Why a value must not be written for a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Unfit {
+    /// This major version does not know the parameter.
+    Unknown(u32, &'static str),
+    /// Its range is another one.
+    Outside(String),
+}
+
+impl Unfit {
+    /// What it makes of the item. What a path has promised goes without what an old server cannot do.
+    pub(super) fn told(self, promised: bool) -> (Verdict, String) {
+        match self {
+            Self::Unknown(version, name) if promised => (
+                Verdict::Note,
+                format!("PostgreSQL {version} knows no {name}: what the path promises is kept without it"),
+            ),
+            Self::Unknown(version, name) => (
+                Verdict::Error,
+                format!("PostgreSQL {version} knows no {name}: take it out of the spec for this node"),
+            ),
+            Self::Outside(why) => (Verdict::Error, why),
+        }
+    }
 }
 
 /// Why a value must not be written for this server: a name that it does not know keeps it from reading any of its
 /// files and from starting again, and the ranges of versions differ.
-pub(super) fn unfit(there: &There, parameter: &Parameter, value: &str) -> Option<String> {
-    let name = parameter.name;
-    let unknown =
-        |version| format!("PostgreSQL {version} knows no {name}: take it out of the spec for this node");
+pub(super) fn unfit(there: &There, parameter: &Parameter, value: &str) -> Option<Unfit> {
     match (&there.facts, there.cluster.major) {
-        (Ok(facts), _) => match facts.settings.get(name) {
-            None => Some(unknown(facts.version / 10_000)),
-            Some(setting) => outside(setting, name, value),
-        },
-        (Err(_), Some(major)) => (parameter.since > major).then(|| unknown(major)),
+        (Ok(facts), _) => unfit_for(facts, parameter, value),
+        (Err(_), Some(major)) => (parameter.since > major).then_some(Unfit::Unknown(major, parameter.name)),
         (Err(_), None) => None,
+    }
+}
+
+/// The same for a server that answered.
+pub(super) fn unfit_for(facts: &PgFacts, parameter: &Parameter, value: &str) -> Option<Unfit> {
+    match facts.settings.get(parameter.name) {
+        None => Some(Unfit::Unknown(facts.version / 10_000, parameter.name)),
+        Some(setting) => outside(setting, parameter.name, value).map(Unfit::Outside),
     }
 }
 

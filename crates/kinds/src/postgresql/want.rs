@@ -1,8 +1,9 @@
 //! What a spec can say of a PostgreSQL cluster, and what it may not.
 
 use super::parameters::{self, Context, Parameter};
+use super::server::{self, Server};
 use super::value;
-use evenkeel_core::Complaint;
+use evenkeel_core::{Complaint, DurationWord};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -15,12 +16,71 @@ pub struct Want {
     /// Where its postgresql.conf is, for a cluster that is not Debian's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_directory: Option<PathBuf>,
+    /// How it is reached, where it is not on this node or its files are out of reach: through SQL alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<Server>,
     /// Parameters of the whole server.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Value>,
     /// Parameters of roles: a value, or `inherit` where no setting of the role may shadow the server's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub roles: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Parameters that a path has promised, and what becomes of a role's or a database's own value: reset or report.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub promised: BTreeMap<String, Promised>,
+    /// The strictest of the paths that lead here, for the links between a primary and its standbys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Bounds>,
+    /// Whether the links between a primary and its standbys are looked at: report or off.
+    #[serde(default, skip_serializing_if = "Replication::is_default")]
+    pub replication: Replication,
+}
+
+/// What becomes of a role's or a database's own value of a parameter that a path has promised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Promised {
+    /// It is taken out.
+    Reset,
+    /// It is told, and left as it is.
+    Report,
+}
+
+/// What a path asks of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    /// How long a silent connection lives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<DurationWord>,
+    /// How long a request may hang.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blackout_at_most: Option<DurationWord>,
+}
+
+/// Whether the links between a primary and its standbys are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Replication {
+    /// Told of; never changed.
+    #[default]
+    Report,
+    /// Not looked at.
+    Off,
+}
+
+impl Replication {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Want {
+    /// Whether other values of this parameter, of roles and databases, are to be taken out.
+    pub(super) fn resets(&self, name: &str) -> bool {
+        self.promised.get(name) == Some(&Promised::Reset)
+    }
 }
 
 /// A parameter's value: a number, a switch or a text without control characters.
@@ -133,6 +193,20 @@ pub(super) fn check(name: &str, want: &Want) -> Vec<Complaint> {
             }
         }
     }
+    for parameter in want.promised.keys() {
+        if parameters::find(parameter).is_none_or(|known| known.context != Context::User) {
+            let what = format!(
+                "`{}` is nothing that a role or a database could have of its own",
+                parameter.escape_default()
+            );
+            complaints.push(Complaint::error(
+                ["promised", parameter],
+                what,
+                "a parameter such as tcp_keepalives_idle",
+            ));
+        }
+    }
+    complaints.extend(want.server.iter().flat_map(server::check));
     complaints
 }
 
@@ -144,9 +218,18 @@ fn identity(name: &str, want: &Want) -> Option<Complaint> {
         return Some(Complaint::error(ITEM, what, "letters, digits and /_.- as in 13/main"));
     }
     match &want.data_directory {
+        None if want.server.is_some() => None,
+        Some(_) if want.server.is_some() => {
+            let what = "a server that is reached through SQL alone has no data directory here";
+            Some(Complaint::error(["server"], what, "leave one of `server` and `data_directory` out"))
+        }
         None if debian(name).is_none() => {
             let what = format!("{name} is no Debian cluster, and nothing says where it is");
-            Some(Complaint::error(ITEM, what, "a name such as 13/main, or data_directory: /…"))
+            Some(Complaint::error(
+                ITEM,
+                what,
+                "a name such as 13/main, data_directory: /…, or server: {host: …}",
+            ))
         }
         Some(path) if !sound(path) => {
             let help = "an absolute path without `..`";
@@ -156,7 +239,7 @@ fn identity(name: &str, want: &Want) -> Option<Complaint> {
     }
 }
 
-fn sound(path: &Path) -> bool {
+pub(super) fn sound(path: &Path) -> bool {
     let plain = path.to_str().is_some_and(|text| !text.chars().any(char::is_control));
     plain && path.is_absolute() && path.components().all(|part| part != Component::ParentDir)
 }
@@ -216,6 +299,10 @@ mod tests {
             ("x", r#"{"data_directory": "srv/pg"}"#),
             ("x", r#"{"data_directory": "/srv/../etc"}"#),
             ("x y", r#"{"data_directory": "/srv/pg"}"#),
+            ("x", r#"{"data_directory": "/srv/pg", "server": {"host": "a", "user": "b", "tls": "off"}}"#),
+            ("13/main", r#"{"promised": {"max_connections": "reset"}}"#),
+            ("13/main", r#"{"promised": {"tcp_keepalives_idle": "undo"}}"#),
+            ("13/main", r#"{"path": {"idle_timeout": 350}}"#),
         ] {
             assert_eq!(complaints(name, fields).len(), 1, "{name} {fields}: {:?}", complaints(name, fields));
         }

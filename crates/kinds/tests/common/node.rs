@@ -1,7 +1,9 @@
 //! A starting node, read from a text.
 
 use evenkeel_core::fake::FakeNode;
-use evenkeel_core::{Inside, MountEntry, PgFacts, PgOverride, PgSetting};
+use evenkeel_core::{
+    Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
+};
 use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +61,10 @@ struct Folder {
 #[serde(deny_unknown_fields, default)]
 struct Server {
     in_recovery: bool,
+    version: Option<u32>,
+    rights: Option<Rights>,
+    replication: Option<Replication>,
+    refused: BTreeSet<String>,
     settings: BTreeMap<String, Setting>,
     overrides: Vec<Override>,
 }
@@ -83,6 +89,33 @@ struct Override {
     database: Option<String>,
     setting: String,
     value: String,
+    barred: bool,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Rights {
+    role: String,
+    superuser: bool,
+    alter_system: BTreeSet<String>,
+    reload: bool,
+    databases: BTreeSet<String>,
+    roles: BTreeSet<String>,
+    others: BTreeSet<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Replication {
+    /// Standbys, by name, and their states.
+    senders: BTreeMap<String, String>,
+    idle_slots: BTreeSet<String>,
+    receiver: Option<String>,
+    slot: Option<String>,
+    /// The timers in `primary_conninfo`, where there is one.
+    link: Option<BTreeMap<String, String>>,
+    paused: bool,
+    unreplayed: u64,
 }
 
 /// The node that a `node.yaml` tells of.
@@ -178,6 +211,27 @@ fn inside(folder: Folder) -> Inside {
     Inside { uid: 0, owner: Some(folder.owner), mode, sentinel: folder.sentinel }
 }
 
+fn rights(rights: Rights) -> PgRights {
+    let Rights { role, superuser, alter_system, reload, databases, roles, others } = rights;
+    PgRights { role, superuser, alter_system, reload, databases, roles, others }
+}
+
+fn replication(one: Replication) -> PgReplication {
+    let slot = one.slot;
+    PgReplication {
+        senders: one
+            .senders
+            .into_iter()
+            .map(|(application, state)| PgSender { application, state })
+            .collect(),
+        idle_slots: one.idle_slots,
+        receiver: one.receiver.map(|status| PgReceiver { status, slot }),
+        link: one.link.map(|timers| PgLink { host: Some("10.20.0.10".into()), timers }),
+        paused: one.paused,
+        unreplayed: one.unreplayed,
+    }
+}
+
 fn server(server: Server) -> PgFacts {
     let settings = server.settings.into_iter().map(|(name, one)| {
         let setting = PgSetting {
@@ -198,10 +252,14 @@ fn server(server: Server) -> PgFacts {
         database: one.database,
         setting: one.setting,
         value: one.value,
+        barred: one.barred,
     });
     PgFacts {
-        version: 150_018,
+        version: server.version.unwrap_or(150_018),
         in_recovery: server.in_recovery,
+        rights: server.rights.map(rights),
+        replication: server.replication.map(replication),
+        refused: server.refused,
         settings: settings.collect(),
         overrides: overrides.collect(),
         ..PgFacts::default()

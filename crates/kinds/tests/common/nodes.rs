@@ -2,8 +2,11 @@
 
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
-use evenkeel_core::{Inside, PgFacts, PgOverride, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer};
+use evenkeel_core::{
+    Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer,
+};
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 const SERVICES: &str = "/etc/postgresql-common/pg_service.conf";
@@ -48,6 +51,7 @@ pub fn bare() -> FakeNode {
     socket(&mut node, 1, ("10.0.0.1:40001", "10.20.0.10:5432"), SocketTimer::Off, 0);
     socket(&mut node, 2, ("10.0.0.1:40002", "10.20.0.10:11211"), SocketTimer::Keepalive, 7_000_000);
     socket(&mut node, 3, ("10.0.0.1:5432", "10.20.0.11:40003"), SocketTimer::Keepalive, 7_000_000);
+    managed(&mut node);
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
@@ -84,9 +88,31 @@ const CATALOGUE: &[(&str, &str, &str, &str, &str)] = &[
     ("work_mem", "integer", "kB", "user", "4096"),
     ("autovacuum", "bool", "", "sighup", "on"),
     ("shared_buffers", "integer", "8kB", "postmaster", "16384"),
+    ("max_connections", "integer", "", "postmaster", "100"),
     ("checkpoint_timeout", "integer", "s", "sighup", "300"),
     ("log_line_prefix", "string", "", "sighup", "%m "),
 ];
+
+/// A server that is reached through SQL alone, by a role that owns nothing.
+fn managed(node: &mut FakeNode) {
+    let rights = PgRights { role: "eden".into(), ..PgRights::default() };
+    let refused = ["pg_file_settings".to_owned()].into();
+    let facts = PgFacts {
+        version: 150_018,
+        settings: settings(),
+        rights: Some(rights),
+        refused,
+        ..PgFacts::default()
+    };
+    node.servers.insert("managed".to_owned(), facts);
+}
+
+fn on_managed(node: &mut FakeNode, change: impl FnOnce(&mut PgFacts, &mut PgRights)) {
+    let Some(facts) = node.servers.get_mut("managed") else { return };
+    let mut rights = facts.rights.take().unwrap_or_default();
+    change(facts, &mut rights);
+    facts.rights = Some(rights);
+}
 
 /// A cluster with a running server, as Debian makes it.
 fn cluster(node: &mut FakeNode, name: &str, conf: &str, data: &str) {
@@ -98,6 +124,11 @@ fn cluster(node: &mut FakeNode, name: &str, conf: &str, data: &str) {
     file(node, &format!("{data}/PG_VERSION"), "13\n");
     let pid = format!("77\n{data}\n1700000000\n5432\n/var/run/postgresql\n\n  5432001  0\nready\n");
     file(node, &format!("{data}/postmaster.pid"), &pid);
+    let facts = PgFacts { version: 130_014, settings: settings(), ..PgFacts::default() };
+    node.servers.insert(name.to_owned(), facts);
+}
+
+fn settings() -> BTreeMap<String, PgSetting> {
     let settings = CATALOGUE.iter().map(|(name, vartype, unit, context, value)| {
         let setting = PgSetting {
             reset_val: (*value).to_owned(),
@@ -109,8 +140,7 @@ fn cluster(node: &mut FakeNode, name: &str, conf: &str, data: &str) {
         };
         ((*name).to_owned(), setting)
     });
-    let facts = PgFacts { version: 130_014, settings: settings.collect(), ..PgFacts::default() };
-    node.servers.insert(name.to_owned(), facts);
+    settings.collect()
 }
 
 fn override_of(node: &mut FakeNode, role: Option<&str>, database: Option<&str>, setting: &str, value: &str) {
@@ -119,6 +149,7 @@ fn override_of(node: &mut FakeNode, role: Option<&str>, database: Option<&str>, 
         database: database.map(str::to_owned),
         setting: setting.to_owned(),
         value: value.to_owned(),
+        barred: false,
     };
     node.servers.entry("13/main".to_owned()).or_default().overrides.push(one);
 }
@@ -251,6 +282,54 @@ const PARTS: &[Part] = &[
     |node| override_of(node, Some("sahana"), Some("eden"), "tcp_keepalives_idle", "100"),
     |node| override_of(node, Some("sahana"), None, "work_mem", "16MB"),
     |node| override_of(node, None, Some("eden"), "work_mem", "1MB"),
+    // Somebody has a value of his own where a path has promised one.
+    |node| override_of(node, Some("backup"), None, "tcp_keepalives_idle", "0"),
+    |node| override_of(node, Some("backup"), Some("eden"), "tcp_keepalives_idle", "1min"),
+    |node| override_of(node, None, Some("eden"), "tcp_keepalives_idle", "0"),
+    |node| override_of(node, None, None, "tcp_keepalives_idle", "7200"),
+    |node| override_of(node, None, Some("eden"), "tcp_user_timeout", "0"),
+    |node| {
+        let barred = |one: &mut PgOverride| one.barred = one.role.as_deref() == Some("backup");
+        node.servers.entry("13/main".into()).or_default().overrides.iter_mut().for_each(barred);
+    },
+    // The server that is reached through SQL alone.
+    |node| {
+        node.servers.remove("managed");
+    },
+    |node| on_managed(node, |_, rights| rights.databases = ["eden".into(), "reports".into()].into()),
+    |node| {
+        on_managed(node, |_, rights| {
+            rights.alter_system = ["tcp_keepalives_idle".into(), "max_connections".into()].into();
+        });
+    },
+    |node| on_managed(node, |_, rights| rights.reload = true),
+    |node| on_managed(node, |_, rights| rights.others = ["reader".into()].into()),
+    |node| on_managed(node, |facts, _| facts.in_recovery = true),
+    |node| {
+        on_managed(node, |facts, _| {
+            let of = |role: Option<&str>, database: Option<&str>, value: &str| PgOverride {
+                role: role.map(str::to_owned),
+                database: database.map(str::to_owned),
+                setting: "tcp_keepalives_idle".into(),
+                value: value.into(),
+                barred: role == Some("reader"),
+            };
+            let eden = of(None, Some("eden"), "0");
+            facts.overrides.extend([of(Some("reader"), None, "0"), of(Some("eden"), None, "7200"), eden]);
+        });
+    },
+    |node| {
+        on_managed(node, |facts, _| {
+            for name in ["tcp_keepalives_idle", "max_connections"] {
+                facts.settings.entry(name.into()).or_default().source = "user".into();
+            }
+        });
+    },
+    |node| {
+        on_managed(node, |facts, _| {
+            facts.settings.entry("tcp_keepalives_idle".into()).or_default().reset_val = "60".into();
+        });
+    },
     |node| node.servers.entry("13/main".into()).or_default().in_recovery = true,
     |node| {
         if let Some(work_mem) =
@@ -288,7 +367,7 @@ pub fn any_node() -> impl Strategy<Value = FakeNode> {
     })
 }
 
-fn loaded(node: &FakeNode) -> std::collections::BTreeMap<String, String> {
+fn loaded(node: &FakeNode) -> BTreeMap<String, String> {
     let units = node.files.iter().filter_map(|(path, text)| {
         let name = path.strip_prefix("/etc/systemd/system").ok()?.to_str()?;
         (!name.contains('/')).then(|| (name.to_owned(), text.clone()))
