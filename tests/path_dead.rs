@@ -84,8 +84,10 @@ fn with_the_agent_installed_in_the_middle_of_a_blackout_the_stuck_ones_are_freed
     be_silent();
     lab.router.block();
     let asked: Vec<Asked> = connections.iter().map(|on| pool.ask(*on, "select 1")).collect();
-    eventually("all of them are stuck", Duration::from_secs(10), || {
-        lab.mw.sockets().iter().filter(|socket| socket.retransmits >= 3).count() == connections.len()
+    // The kernel's next try is further away than the freeing may take, so that it is not what ends them.
+    let stuck = |socket: &&Socket| socket.retransmits >= 4 && socket.expires > 2.0 * PROMPT.as_secs_f64();
+    eventually("all of them are stuck", Duration::from_secs(20), || {
+        lab.mw.sockets().iter().filter(stuck).count() == connections.len()
     });
     let started = Instant::now();
     let agent = lab.agent_on_mw();
@@ -95,7 +97,8 @@ fn with_the_agent_installed_in_the_middle_of_a_blackout_the_stuck_ones_are_freed
     let passed = Instant::now();
     for asked in asked {
         let answer = asked.answer(PROMPT.saturating_sub(passed.elapsed()));
-        assert!(answer.error.is_some(), "{answer:?}");
+        let error = answer.error.as_deref().unwrap_or("no error");
+        assert!(error.contains("Software caused connection abort"), "ended from outside: {answer:?}");
     }
     let [passed, started] = [passed, started].map(|since| since.elapsed().as_secs_f64());
     let freed = format!("≤ {passed:.1} s after its first pass, {started:.1} s after its start");
