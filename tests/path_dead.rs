@@ -25,6 +25,7 @@ fn ask_and_wait_until_it_runs(lab: &Lab, pool: &Pool, on: Connection) -> Asked {
     eventually("the query runs", PROMPT, || {
         lab.sql(&format!("select state from pg_stat_activity where pid = {}", on.backend)) == "active"
     });
+    lab.mw.at_rest(on.port);
     asked
 }
 
@@ -114,7 +115,9 @@ fn with_the_agent_installed_in_the_middle_of_a_blackout_the_stuck_ones_are_freed
 /// Workers are killed while the path is dead, so that the database never hears of it. When that was.
 fn leave_ghosts(lab: &Lab, count: usize, conninfo: &str) -> Instant {
     let pool = lab.pool();
-    pool.open(count, conninfo);
+    let opened = pool.open(count, conninfo);
+    // An acknowledgement that is late would be lost, and what it was for sent again.
+    opened.iter().for_each(|on| drop(lab.db.at_rest(on.port)));
     lab.router.block();
     let gone = Instant::now();
     pool.kill();
