@@ -277,7 +277,8 @@ impl Node {
         self.start_named("test", PORT)
     }
 
-    fn start_named(&self, name: &str, port: u16) -> Child {
+    /// Start a cluster that was made, of this name and on this port.
+    pub fn start_named(&self, name: &str, port: u16) -> Child {
         let version = postgres_version();
         let log = std::fs::File::create(self.dir.path().join("postgres.log")).unwrap();
         let mut command = self.command("setpriv");
@@ -295,9 +296,14 @@ impl Node {
 
     /// Ask the cluster, over its Unix socket; what it answered.
     pub fn sql(&self, query: &str) -> String {
+        self.sql_in("postgres", PORT, query)
+    }
+
+    /// Ask the cluster on this port, in this database.
+    pub fn sql_in(&self, database: &str, port: u16, query: &str) -> String {
         let out = self
             .command("sh")
-            .args(["-ec", &format!("{PSQL} -p {PORT} postgres -c \"$1\""), "sh", query])
+            .args(["-ec", &format!("{PSQL} -p {port} {database} -c \"$1\""), "sh", query])
             .output()
             .unwrap();
         assert!(out.status.success(), "{query}\n{}", text(&out));
