@@ -47,7 +47,8 @@ impl Node {
         self.start_named("test", PORT)
     }
 
-    fn start_named(&self, name: &str, port: u16) -> Child {
+    /// Start a cluster that was made, of this name and on this port.
+    pub fn start_named(&self, name: &str, port: u16) -> Child {
         let version = postgres_version();
         let log = std::fs::File::create(self.dir.path().join("postgres.log")).unwrap();
         let mut command = self.command("setpriv");
@@ -70,9 +71,14 @@ impl Node {
 
     /// The same of one on another port.
     pub fn sql_at(&self, port: u16, query: &str) -> String {
+        self.sql_in("postgres", port, query)
+    }
+
+    /// Ask the cluster on this port, in this database.
+    pub fn sql_in(&self, database: &str, port: u16, query: &str) -> String {
         let out = self
             .command("sh")
-            .args(["-ec", &format!("{PSQL} -p {port} postgres -c \"$1\""), "sh", query])
+            .args(["-ec", &format!("{PSQL} -p {port} {database} -c \"$1\""), "sh", query])
             .output()
             .unwrap();
         assert!(out.status.success(), "{query}\n{}", text(&out));

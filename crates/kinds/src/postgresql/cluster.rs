@@ -3,6 +3,7 @@
 use super::conf::{self, Conf};
 use super::want::{Want, debian};
 use evenkeel_core::{Fault, PgReach, PgServer, Sensor};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The drop-in's name.
@@ -19,6 +20,8 @@ pub(super) struct Cluster {
     pub(super) conf: Conf,
     /// What `ALTER SYSTEM` has left in postgresql.auto.conf, which comes after all.
     pub(super) auto: Conf,
+    /// What the command line of the running server says, which no file and no `ALTER SYSTEM` changes.
+    pub(super) command: BTreeMap<String, String>,
     /// The running server, or why there is none to ask.
     pub(super) server: Result<PgServer, String>,
     /// The major version, where `PG_VERSION` tells it.
@@ -52,9 +55,11 @@ pub(super) fn find(name: &str, want: Option<&Want>, node: &dyn Sensor) -> Result
     let data = said.map(Path::to_owned).or(named).unwrap_or_else(usual);
     let auto = conf::read(&data.join("postgresql.auto.conf"), &drop_in, node)?;
     let server = server(name, &data, node)?;
+    let options = node.read(&data.join("postmaster.opts"))?.filter(|_| server.is_ok());
+    let command = options.as_deref().map(command_line).unwrap_or_default();
     let major =
         node.read(&data.join("PG_VERSION"))?.and_then(|text| text.trim().split('.').next()?.parse().ok());
-    Ok(Some(Cluster { main, drop_in, conf, auto, server, major }))
+    Ok(Some(Cluster { main, drop_in, conf, auto, command, server, major }))
 }
 
 /// The running server, from its postmaster.pid: the port in line 4, the folder of its socket in line 5.
@@ -71,6 +76,24 @@ fn server(name: &str, data: &Path, node: &dyn Sensor) -> Result<Result<PgServer,
     let socket_dir = PathBuf::from(socket);
     let reach = PgReach::Local { data_directory: data.to_owned(), socket_dir, port };
     Ok(Ok(PgServer { name: name.to_owned(), reach }))
+}
+
+/// The parameters on a command line as the server notes it in postmaster.opts: `program "-c" "name=value"`. A value with
+/// a quote in it is not quoted there, and is not understood here.
+fn command_line(text: &str) -> BTreeMap<String, String> {
+    let words: Vec<&str> = text.trim().split('"').skip(1).step_by(2).collect();
+    let mut said = BTreeMap::new();
+    for (at, word) in words.iter().enumerate() {
+        let pair = match word.strip_prefix("-c") {
+            Some("") => words.get(at + 1).copied(),
+            Some(pair) => Some(pair),
+            None => word.strip_prefix("--"),
+        };
+        if let Some((name, value)) = pair.and_then(|pair| pair.split_once('=')) {
+            said.insert(name.replace('-', "_").to_lowercase(), value.to_owned());
+        }
+    }
+    said
 }
 
 /// Debian's clusters on this node, by name.
@@ -90,4 +113,18 @@ pub(super) fn all(node: &dyn Sensor) -> Result<Vec<String>, Fault> {
         );
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_on_the_command_line_are_read_from_where_the_server_notes_them() {
+        let line = "/usr/bin/postgres \"-D\" \"/srv/a b\" \"-c\" \"Work_Mem=8MB\" \"-cjit=off\" \"--tcp-keepalives-idle=4\" \"-p\" \"5\"\n";
+        let said = command_line(line);
+        let told: Vec<String> = said.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(told, ["jit=off", "tcp_keepalives_idle=4", "work_mem=8MB"]);
+        assert!(command_line("").is_empty() && command_line("x \"-c\"").is_empty());
+    }
 }

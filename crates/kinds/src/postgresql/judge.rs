@@ -45,6 +45,11 @@ pub(super) fn stand(there: &There, facts: &PgFacts, parameter: &Parameter, value
     }
     let met = same(parameter, value, &setting.reset_val, setting.unit.as_deref());
     let seen = tell(setting);
+    // What our own role or database has hides it from us.
+    let hidden = there.cluster.command.get(parameter.name).filter(|_| session(&setting.source));
+    if let Some(said) = hidden.filter(|said| !same(parameter, value, said, None)) {
+        return Stand::Shadowed { value: said.clone(), by: "the server's command line".to_owned() };
+    }
     if setting.source == "command line" && !met {
         return Stand::Shadowed { value: seen, by: "the server's command line".to_owned() };
     }

@@ -5,7 +5,9 @@
 use super::value;
 use super::want::{Bounds, Value as Said, Want};
 use super::{parameters, want};
-use evenkeel_core::{Complaint, Derived, PathEnd, Promise, Protocol, Side, detection_ms, longest_silence_ms};
+use evenkeel_core::{
+    Complaint, Derived, PathEnd, Promise, Protocol, Severity, Side, detection_ms, longest_silence_ms,
+};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -210,6 +212,8 @@ impl Against<'_> {
                 end.name, end.blackout_at_most, end.blackout_at
             );
             self.wrong(name, &what);
+            // Only who waits for an answer without a word on its way is found by keepalives; what is unanswered is not.
+            self.complaints.last_mut().into_iter().for_each(|one| one.severity = Severity::Warning);
         }
     }
 }

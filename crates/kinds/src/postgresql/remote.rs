@@ -44,6 +44,10 @@ pub(super) fn plan(want: &Want, seen: &Remote) -> (ItemPlan, Vec<Step>) {
     }
 }
 
+fn off(attr: String, observed: Option<String>, value: &str) -> Drift {
+    Drift { attr, layer: Layer::Daemon, observed, desired: value.to_owned() }
+}
+
 struct Bench<'a> {
     want: &'a Want,
     facts: &'a PgFacts,
@@ -108,7 +112,7 @@ impl Bench<'_> {
             let why = format!(
                 "{name} is {seen} and {value} is written: it takes a restart, which evenkeel leaves to you"
             );
-            let off = self.off(name.to_owned(), Some(seen), value);
+            let off = off(name.to_owned(), Some(seen), value);
             return self.find(Verdict::Pending, why, Some(off));
         }
         // Once what hides it is gone, the next look knows more.
@@ -117,8 +121,7 @@ impl Bench<'_> {
         }
         match self.route(name, known, setting) {
             Route::System => {
-                let off = self.off(name.to_owned(), Some(seen), value);
-                self.item.drift.push(off);
+                self.item.drift.push(off(name.to_owned(), Some(seen), value));
                 let (server, setting) = (self.server.clone(), name.to_owned());
                 self.system.push(Step::AlterSystem { server, setting, value: value.to_owned() });
             }
@@ -162,14 +165,10 @@ impl Bench<'_> {
                 let why = format!(
                     "{name} is {seen} and not {value}, and is not ours to change: set it in the provider's parameter group"
                 );
-                let off = self.off(name.to_owned(), Some(seen), value);
+                let off = off(name.to_owned(), Some(seen), value);
                 self.find(Verdict::NonCompliant, why, Some(off));
             }
         }
-    }
-
-    fn off(&self, attr: String, observed: Option<String>, value: &str) -> Drift {
-        Drift { attr, layer: Layer::Daemon, observed, desired: value.to_owned() }
     }
 
     /// Whether an override that is about to be taken out hides what the whole server has.
@@ -217,7 +216,7 @@ impl Bench<'_> {
                 (Some(role), ..) => format!("roles/{role}/{}", one.2),
                 (None, database, _) => format!("databases/{}/{}", database.as_deref().unwrap_or("*"), one.2),
             };
-            let off = self.off(attr, seen.map(|seen| seen.value.clone()), value);
+            let off = off(attr, seen.map(|seen| seen.value.clone()), value);
             self.roles().alter(off, one.clone(), Some(value.to_owned()), false);
         }
     }

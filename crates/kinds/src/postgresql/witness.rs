@@ -13,6 +13,7 @@ use super::{cluster, live, question, roles};
 use evenkeel_core::{
     Fault, Item, PgFacts, PgOverride, PgQuestion, PgServer, PgSetting, Section, Sensor, Witness, chain,
 };
+use std::collections::BTreeMap;
 
 /// Everybody who says something of one item, or of one parameter in it.
 pub(super) fn tell(
@@ -33,24 +34,27 @@ pub(super) fn tell(
     asked.settings.sort();
     asked.settings.dedup();
     let ask = |server: &PgServer| node.postgres(server, &asked).map_err(|fault| chain(&fault));
-    let (lines, server, facts) = if let Some(server) = &want.server {
+    let (lines, command, server, facts) = if let Some(server) = &want.server {
         let server = server.reach(item);
         let facts = ask(&server);
-        (vec![], Ok(server), facts)
+        (vec![], BTreeMap::new(), Ok(server), facts)
     } else {
         let Some(found) = cluster::find(item, Some(want), node)? else { return Ok(vec![]) };
         let drop_in = node.read(&found.drop_in)?.unwrap_or_default();
         let facts = found.server.as_ref().map_err(Clone::clone).and_then(ask);
-        (lines(&found, &drop_in), found.server, facts)
+        (lines(&found, &drop_in), found.command, found.server, facts)
     };
     let mut told = vec![];
     for name in &names {
         let Some(parameter) = parameters::find(name) else { continue };
         let lines = lines.iter().filter(|line| line.name == *name).collect();
         let facts = facts.as_ref().map_err(String::as_str);
-        let mut rows = Layers { item, parameter, lines, facts }.rows();
+        let command = command.get(name).map(String::as_str);
+        let mut rows = Layers { item, parameter, lines, command, facts }.rows();
         if names.len() > 1 {
-            rows.iter_mut().for_each(|row| row.value = format!("{name} = {}", row.value));
+            for row in &mut rows {
+                row.value = format!("{name} = {}", row.value);
+            }
         }
         told.append(&mut rows);
     }
@@ -90,6 +94,8 @@ struct Layers<'a> {
     item: &'a str,
     parameter: Parameter,
     lines: Vec<&'a Setting>,
+    /// What the command line says, where that could be read.
+    command: Option<&'a str>,
     facts: Result<&'a PgFacts, &'a str>,
 }
 
@@ -143,15 +149,17 @@ impl Layers<'_> {
             };
             return self.lines.is_empty().then(|| row("server", "unknown".to_owned(), Some(why)));
         };
-        if setting.source == "command line" {
+        // What our own role or database has hides it from us.
+        let hidden = self.command.filter(|_| session(&setting.source)).map(str::to_owned);
+        if let Some(value) = hidden.or_else(|| (setting.source == "command line").then(|| shown(setting))) {
             let note = "wins: it comes after every file, and changes with a restart only";
-            return Some(row("command line", shown(setting), Some(note.to_owned())));
+            return Some(row("command line", value, Some(note.to_owned())));
         }
         let read = |line: &&Setting| {
             let unit = setting.unit.as_deref();
             session(&setting.source) || same(&self.parameter, &line.value, &setting.reset_val, unit)
         };
-        if self.lines.last().is_some_and(|line| read(&line)) {
+        if self.lines.last().is_some_and(read) {
             return None;
         }
         if let (true, Some(file)) = (self.lines.is_empty(), &setting.sourcefile) {
