@@ -16,6 +16,7 @@ mod drift;
 mod floor;
 mod idle;
 mod pass;
+mod sockets;
 
 use support::{EVENKEEL, Node};
 
@@ -62,6 +63,9 @@ fn main() {
         Some("inner-drift") => drift::on_the_node(&args[2]),
         Some("inner-ask") => pass::on_the_node(&args[2]),
         Some("inner-floor") => floor::on_the_node(&args[2]),
+        Some("inner-sockets") => sockets::on_the_node(&args[2]),
+        Some("inner-accept") => sockets::accept(&args[2]),
+        Some("inner-connect") => sockets::connect(&args[2]),
         _ => table(&args),
     }
 }
@@ -71,8 +75,12 @@ fn table(args: &[String]) {
     let named: Vec<&str> = args[1..].iter().map(String::as_str).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let mut figures = vec![];
-    let parts: [(&str, Part); 3] =
-        [("drift", drift::measure), ("pass", pass::measure), ("idle", idle::measure)];
+    let parts: [(&str, Part); 4] = [
+        ("drift", drift::measure),
+        ("pass", pass::measure),
+        ("idle", idle::measure),
+        ("sockets", sockets::measure),
+    ];
     for (name, measure) in parts {
         if wanted(name) {
             figures.extend(measure());

@@ -4,6 +4,7 @@
 //! put it right is decided elsewhere. Every call blocks, and every call has a deadline.
 #![expect(clippy::disallowed_methods, reason = "this is the room where the machine is touched")]
 
+pub mod abilities;
 pub mod ageing;
 mod apart;
 mod debts;

@@ -460,8 +460,8 @@ fn without_rights_it_is_not_applicable_and_says_why() {
     ));
     (&client).write_all(b"x").unwrap();
     until("it retransmits into nothing", || at(&host, local).retransmits >= 3);
-    let _holder = Python::start(&[], "go()");
-    let theirs = _holder.child.id();
+    let holder = Python::start(&[], "go()");
+    let theirs = holder.child.id();
 
     nix::unistd::setresuid(65534.into(), 65534.into(), 65534.into()).unwrap();
     let mut host = Host::new("/run/none".into());

@@ -158,6 +158,18 @@ managed:
     }
 }
 
+/// Debian's clusters on this node, by name, and how the server of each is reached, or why it is not.
+///
+/// # Errors
+/// `/etc/postgresql` is there and cannot be read.
+pub fn clusters(node: &dyn Sensor) -> Result<Vec<(String, Result<PgServer, String>)>, Fault> {
+    let server = |name: &String| match cluster::find(name, None, node) {
+        Ok(found) => found.map_or_else(|| Err("it has no postgresql.conf".to_owned()), |found| found.server),
+        Err(fault) => Err(chain(&fault)),
+    };
+    Ok(cluster::all(node)?.into_iter().map(|name| (name.clone(), server(&name))).collect())
+}
+
 /// Whether a cluster that nobody names still has something of ours.
 fn left(seen: &Seen) -> bool {
     match seen {

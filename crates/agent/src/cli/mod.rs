@@ -3,6 +3,7 @@
 //! 0 is good, 1 an error, 2 "something is off", 64 a usage error, 78 a bad configuration. Scripts lean on these.
 
 mod apply;
+mod doctor;
 mod load;
 mod look;
 mod man;
@@ -65,6 +66,12 @@ enum Command {
         /// List even items too.
         #[arg(long)]
         all: bool,
+        /// How to print it.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
+    },
+    /// Tell what this node can and cannot do, why, and what to do about it. Changes nothing.
+    Doctor {
         /// How to print it.
         #[arg(long, value_enum, default_value_t)]
         format: Format,
@@ -207,6 +214,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::Plan { spec, format } => plan::plan(&place, &spec, format),
         Command::Apply { spec, format } => apply::apply(&place, &spec, format),
         Command::Status { watch, all, format } => status::status(&place, watch, all, format),
+        Command::Doctor { format } => doctor::doctor(&place, format),
         Command::Explain { item, spec, format } => look::explain(&place, &item, &spec, format),
         Command::Validate { dir, format } => look::validate(&dir, format),
         Command::Render { node, spec, format } => look::render(&place, &node, &spec, format),

@@ -4,6 +4,7 @@
 use super::diag::Diag;
 use super::wire::NO_COOKIE;
 use evenkeel_core::SocketPowers;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType};
@@ -156,10 +157,24 @@ fn enter() -> Result<(), String> {
 
 /// For a thread that does nothing else.
 fn try_enter(whose: &str) -> Result<(), Errno> {
-    use rustix::fs::{Mode, OFlags};
     let path = format!("/proc/{whose}/ns/net");
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     rustix::thread::move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+}
+
+/// Whether it can be seen which process holds a connection.
+pub(crate) fn owners() -> Result<(), String> {
+    if reaches_others()
+        || (in_user_namespace() && rustix::fs::open("/proc/1/fd", OFlags::RDONLY, Mode::empty()).is_ok())
+    {
+        return Ok(());
+    }
+    let why = if has(CapabilitySet::SYS_PTRACE) {
+        USER_NAMESPACE
+    } else {
+        "without CAP_SYS_PTRACE only those of our own user: run as root, or add it to the unit"
+    };
+    Err(why.to_owned())
 }
 
 /// Whether we have the right to look into the processes of others.

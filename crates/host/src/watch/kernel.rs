@@ -5,11 +5,13 @@
 
 use super::writer;
 use crate::own_writes::OwnWrites;
+use crate::sockets::powers;
 use evenkeel_core::SysctlKey;
 use evenkeel_report::Writer;
 use nix::errno::Errno;
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 use nix::sys::inotify::{AddWatchFlags, InitFlags as InotifyFlags, Inotify, WatchDescriptor};
+use rustix::thread::CapabilitySet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
@@ -52,6 +54,30 @@ pub(super) enum Written {
     One(SysctlKey, Option<Writer>),
     /// The kernel lost count.
     Any,
+}
+
+/// How much is told of whoever writes a parameter.
+pub(crate) enum Writers {
+    /// Who they are.
+    Named,
+    /// That somebody wrote.
+    Unnamed(String),
+    /// Nothing.
+    Unseen(String),
+}
+
+/// How much is told here.
+pub(crate) fn writers() -> Writers {
+    match How::best() {
+        How::Fanotify(_) if !powers::has(CapabilitySet::SYS_ADMIN) || powers::in_user_namespace() => {
+            Writers::Unnamed("fanotify does not tell the processes of others".to_owned())
+        }
+        How::Fanotify(_) => Writers::Named,
+        How::Inotify(_, why) => Writers::Unnamed(format!("fanotify: {why}")),
+        How::Nothing(fanotify, inotify) => {
+            Writers::Unseen(format!("fanotify: {fanotify}; inotify: {inotify}"))
+        }
+    }
 }
 
 impl Kernel {

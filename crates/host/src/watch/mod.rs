@@ -16,6 +16,7 @@ use evenkeel_core::Interest;
 use evenkeel_report::Writer;
 use folders::Folders;
 use kernel::{Kernel, Written};
+pub(crate) use kernel::{Writers, writers};
 use mounts::Mounts;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pace::Pace;
