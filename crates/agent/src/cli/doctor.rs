@@ -44,7 +44,7 @@ fn clusters(host: &Host) -> Result<Vec<Ability>, evenkeel_core::Fault> {
         return Ok(vec![Ability::new("PostgreSQL", none)]);
     }
     let ask = |(name, server): (String, Result<evenkeel_core::PgServer, String>)| {
-        let question = PgQuestion { settings: vec![] };
+        let question = PgQuestion::default();
         let facts =
             server.and_then(|server| host.postgres(&server, &question).map_err(|fault| chain(&fault)));
         let extent = match facts {
