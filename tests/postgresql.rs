@@ -134,3 +134,37 @@ fn a_value_that_the_server_would_refuse_is_refused_before_a_byte_is_written() {
         assert!(!node.holds("test -e /etc/postgresql/15/test/conf.d/99-evenkeel.conf"));
     }
 }
+
+#[test]
+fn what_a_path_has_promised_is_taken_back_from_whoever_says_otherwise() {
+    let node = Node::new();
+    let postgres = node.postgres();
+    for statement in [
+        "create role sahana",
+        "create role reports",
+        "create database eden",
+        "alter role sahana set tcp_keepalives_idle = 0",
+        "alter role sahana in database eden set tcp_keepalives_idle = 7200",
+        "alter database eden set tcp_keepalives_idle = 0",
+        "alter role all set tcp_keepalives_idle = 3600",
+        "alter role reports set tcp_keepalives_idle = 20",
+        "alter role reports set work_mem = '16MB'",
+    ] {
+        node.sql(statement);
+    }
+    let spec = node.dir.path().join("spec");
+    let more =
+        "    promised: {tcp_keepalives_idle: reset}\n    roles: {reports: {tcp_keepalives_idle: 20s}}\n";
+    let tier = tier(&postgres.cluster, more).replace("      work_mem: 8MB\n", "");
+    Repository::new(&spec, &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier)]);
+    let out = node.run(&["apply", "--spec", spec.to_str().unwrap(), "--node", "n1", "--format", "json"]);
+    let said = text(&out);
+    assert_eq!(out.status.code(), Some(0), "{said}");
+    for whose in ["roles/sahana/", "roles/sahana@eden/", "databases/eden/", "roles/*/"] {
+        assert!(said.contains(&format!("{whose}tcp_keepalives_idle")), "{whose}: {said}");
+    }
+    let left = "select setrole::regrole || ' ' || array_to_string(setconfig, ' ') from pg_db_role_setting";
+    assert_eq!(node.sql(left), "reports tcp_keepalives_idle=20 work_mem=16MB");
+    assert_eq!(reset_val(&node, "tcp_keepalives_idle"), "60");
+    drop(postgres);
+}

@@ -190,6 +190,24 @@ fn with_the_right_to_alter_system_the_whole_server_is_kept() {
     assert_eq!(node.sql("select count(*) from pg_db_role_setting"), "0");
     let out = apply();
     assert!(text(&out).contains("\"status\": \"compliant\""), "{}", text(&out));
+
+    // The same with a credential of the unit, as systemd hands it over.
+    let credential = tier("{tcp_keepalives_idle: 29s}", "")
+        .replace("{file: /etc/evenkeel/pg.password}", "{credential: pg}");
+    Repository::new(&node.dir.path().join("other"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", &credential)]);
+    let other = node.dir.path().join("other");
+    let run = |credentials: bool| {
+        let mut command = node.evenkeel(&["apply", "--spec", other.to_str().unwrap(), "--node", "n1"]);
+        if credentials {
+            command.env("CREDENTIALS_DIRECTORY", "/etc/evenkeel/credentials");
+        }
+        command.output().unwrap()
+    };
+    node.sh("install -d -m 0500 /etc/evenkeel/credentials; cp -p /etc/evenkeel/pg.password /etc/evenkeel/credentials/pg");
+    let out = run(false);
+    assert!(out.status.code() == Some(1) && text(&out).contains("LoadCredential=pg:"), "{}", text(&out));
+    let out = run(true);
+    assert!(out.status.code() == Some(0) && !text(&out).contains(CANARY), "{}", text(&out));
     drop(postgres);
 }
 

@@ -58,13 +58,13 @@ impl Cluster {
         let cluster = Self { folder, bin, port };
         let data = cluster.data();
         cluster.pg("initdb", &["-A", "peer", "-N", "-D", data.to_str().unwrap()]);
-        let mut conf = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
+        let conf = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
         let keys = cluster.folder.path().display();
-        conf += &format!(
+        let more = format!(
             "listen_addresses = '127.0.0.1'\nport = {port}\nfsync = off\nssl = on\nunix_socket_directories = '{keys}'\n\
              ssl_cert_file = '{keys}/server.pem'\nssl_key_file = '{keys}/server.key'\n"
         );
-        std::fs::write(data.join("postgresql.conf"), conf).unwrap();
+        std::fs::write(data.join("postgresql.conf"), conf + &more).unwrap();
         std::fs::write(data.join("pg_hba.conf"), format!("local all all peer\n{hba}\n")).unwrap();
         let log = cluster.folder.path().join("log");
         cluster.pg("pg_ctl", &["-w", "-D", data.to_str().unwrap(), "-l", log.to_str().unwrap(), "start"]);

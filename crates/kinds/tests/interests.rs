@@ -40,6 +40,15 @@ fn a_mount_wakes_for_the_mount_table_and_its_unit() {
 }
 
 #[test]
+fn a_server_elsewhere_has_no_files_to_wake_for() {
+    let told = interests(
+        "postgresql",
+        "rds: {server: {host: a, user: b, tls: \"off\"}, settings: {work_mem: 8MB}}\n",
+    );
+    assert_eq!(told, [""; 0]);
+}
+
+#[test]
 fn a_cluster_wakes_for_its_files() {
     let told = interests("postgresql", "13/main: {settings: {work_mem: 8MB}}\nx: {data_directory: /srv/x}\n");
     assert_eq!(

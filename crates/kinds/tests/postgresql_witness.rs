@@ -216,3 +216,34 @@ fn sessions_that_are_open_are_told_worst_first_with_the_timer_that_the_kernel_ha
     let all = told(&node, WANT, "settings/tcp_keepalives_idle");
     assert!(all.len() == 3 + 50 + 1 && all[53].contains("10 more"), "{all:?}");
 }
+
+#[test]
+fn of_a_server_elsewhere_what_sql_shows_is_told() {
+    let read = |source: &str| {
+        let text = format!(
+            "servers:
+  rds:
+    refused: [pg_file_settings]
+    settings:
+      tcp_keepalives_idle: {{vartype: integer, unit: s, value: \"300\", source: {source}}}
+    overrides:
+      - {{database: eden, setting: tcp_keepalives_idle, value: 29s}}
+"
+        );
+        common::node::read(&text)
+    };
+    let want = "rds: {server: {host: a, user: b, tls: \"off\"}, settings: {tcp_keepalives_idle: 29s}}";
+    let over = "  database eden | ALTER DATABASE eden SET tcp_keepalives_idle | 29s | wins in new sessions of database eden";
+    assert_eq!(
+        told(&read("configuration file"), want, "settings/tcp_keepalives_idle"),
+        ["* configuration file | PostgreSQL rds | 300s | wins", over]
+    );
+    assert_eq!(
+        told(&read("database"), want, "settings/tcp_keepalives_idle"),
+        ["* server | PostgreSQL rds | unknown | unknown: our own session has it from its database", over]
+    );
+    assert_eq!(
+        told(&FakeNode::default(), want, "settings/tcp_keepalives_idle"),
+        ["* server | PostgreSQL rds | unknown | connect to rds"]
+    );
+}
