@@ -158,11 +158,14 @@ managed:
     }
 }
 
+/// How a cluster's running server is reached, or why there is none.
+pub type Reached = Result<PgServer, String>;
+
 /// Debian's clusters on this node, by name, and how the server of each is reached, or why it is not.
 ///
 /// # Errors
 /// `/etc/postgresql` is there and cannot be read.
-pub fn clusters(node: &dyn Sensor) -> Result<Vec<(String, Result<PgServer, String>)>, Fault> {
+pub fn clusters(node: &dyn Sensor) -> Result<Vec<(String, Reached)>, Fault> {
     let server = |name: &String| match cluster::find(name, None, node) {
         Ok(found) => found.map_or_else(|| Err("it has no postgresql.conf".to_owned()), |found| found.server),
         Err(fault) => Err(chain(&fault)),

@@ -129,9 +129,7 @@ impl Reader<'_> {
         let idle = self.time("idle_timeout", "350s", ledger);
         let blackout = self.time("blackout_at_most", "60s", ledger);
         let lives = [Live::Report, Live::Retune, Live::Free, Live::Off].map(|live| (live.word(), live));
-        let live = self.choice("live", &lives, ledger).unwrap_or(Some(Live::Report));
-        let words = [("postgresql", Protocol::Postgresql), ("tcp", Protocol::Tcp)];
-        let said = self.choice("protocol", &words, ledger).unwrap_or(None);
+        let live = self.choice("live", &lives, Live::Report, ledger);
         let probe = self.probe(ledger);
         let (from, to, (idle_timeout, idle_at), (blackout_at_most, blackout_at)) =
             (from?, to?, idle?, blackout?);
@@ -141,7 +139,8 @@ impl Reader<'_> {
             return None;
         }
         let usual = if to.port == Some(POSTGRESQL) { Protocol::Postgresql } else { Protocol::Tcp };
-        let protocol = said.unwrap_or(usual);
+        let words = [("postgresql", Protocol::Postgresql), ("tcp", Protocol::Tcp)];
+        let protocol = self.choice("protocol", &words, usual, ledger)?;
         let service = self.service(protocol, ledger);
         let intent =
             Intent { idle_timeout: idle_timeout.duration(), blackout_at_most: blackout_at_most.duration() };
@@ -164,9 +163,12 @@ impl Reader<'_> {
         })
     }
 
-    fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)], ledger: &mut Ledger) -> Option<Option<T>> {
-        let entry = self.map.get(key)?;
-        Some(shape::choice(&entry.node, &format!("`{key}`"), words, ledger))
+    /// One of a few words, or what is usual where nothing is said.
+    fn choice<T: Copy>(&self, key: &str, words: &[(&str, T)], usual: T, ledger: &mut Ledger) -> Option<T> {
+        match self.map.get(key) {
+            Some(entry) => shape::choice(&entry.node, &format!("`{key}`"), words, ledger),
+            None => Some(usual),
+        }
     }
 
     fn time(&self, key: &str, example: &str, ledger: &mut Ledger) -> Option<(DurationWord, Place)> {

@@ -61,7 +61,7 @@ pub enum NodeError {
         /// The machine that asks.
         found: Option<String>,
         /// Where the pin is said.
-        at: Origin,
+        at: Box<Origin>,
     },
     /// The spec says nothing of such an item.
     #[error("the spec of node {} says nothing of {}{}", show::quoted(node), show::quoted(item), meant(near.as_deref()))]
@@ -153,7 +153,7 @@ impl Repository {
                 node: name.to_owned(),
                 wanted: wanted.clone(),
                 found: machine_id.map(str::to_owned),
-                at: selector.origin.clone(),
+                at: Box::new(selector.origin.clone()),
             });
         }
         let layers = self.stack(selector, name);

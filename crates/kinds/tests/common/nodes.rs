@@ -178,8 +178,9 @@ const PARTS: &[Part] = &[
         node.sockets.last_mut().unwrap().owner = None;
     },
     |node| {
-        (0..30)
-            .for_each(|n| socket(node, 100 + n, ("10.0.0.1:40100", "10.20.0.13:5432"), SocketTimer::Off, 0))
+        for n in 0..30 {
+            socket(node, 100 + n, ("10.0.0.1:40100", "10.20.0.13:5432"), SocketTimer::Off, 0);
+        }
     },
     |node| node.powers.retune = Err("no CAP_SYS_PTRACE".into()),
     |node| node.powers.free = Err("no CAP_NET_ADMIN".into()),
