@@ -12,10 +12,12 @@ use std::path::PathBuf;
 const KEY: &str = "net.ipv4.tcp_keepalive_time";
 /// What the good commit changes: how long a request may hang on the path to the database.
 const COMMITTED: &str = "blackout_at_most";
+/// Where it is said.
+const FLEET: &str = "fleet.yaml";
 /// Where that shows: a kernel parameter that follows from it, at both ends of the path.
 const FOLLOWS: &str = "net.ipv4.tcp_keepalive_intvl";
-/// What it is before, what it comes to, and what follows: `evenkeel explain path/database` has the arithmetic.
-const COMMITS: [(&str, &str, &str); 2] = [("60s", "120s", "17"), ("120s", "60s", "8")];
+/// What it may be, and what follows for the first probe and the next: `evenkeel explain path/database` has the arithmetic.
+const PROMISES: [(&str, &str, &str); 2] = [("60s", "29", "8"), ("120s", "55", "17")];
 /// evenkeel's own drop-in for the next boot.
 const SYSCTL_DROP_IN: &str = "/etc/sysctl.d/99-evenkeel.conf";
 
@@ -114,13 +116,16 @@ fn kernel(key: &str) -> Look {
     Look::File(PathBuf::from("/proc/sys").join(key.replace('.', "/")))
 }
 
-/// Whether the spec keeps a path, from which the kernel's timers of both its ends follow.
-fn keeps_a_path(tree: &Tree) -> Option<()> {
-    tree.get("fleet.yaml")?.lines().any(|line| line.trim_start().starts_with("idle_timeout:")).then_some(())
+/// The line of `fleet.yaml` that says for how long a request may hang, and which of the promises that is.
+fn promised(tree: &Tree) -> Option<(usize, usize)> {
+    let said =
+        |line: &str| Some(line.trim_start().strip_prefix(COMMITTED)?.strip_prefix(": ")?.trim().to_owned());
+    let (at, word) = tree.get(FLEET)?.lines().enumerate().find_map(|(at, line)| Some((at, said(line)?)))?;
+    Some((at, PROMISES.iter().position(|(known, ..)| *known == word)?))
 }
 
 fn sysctl_live(_: &Scene, tree: &Tree) -> Option<Event> {
-    keeps_a_path(tree)?;
+    let (_, promise) = promised(tree)?;
     let value = format!("{KEY}=7200");
     Some(Event::Break {
         node: "mw1".into(),
@@ -128,7 +133,7 @@ fn sysctl_live(_: &Scene, tree: &Tree) -> Option<Event> {
         argv: words(&["sysctl", "-q", "-w", &value]),
         user: None,
         look: kernel(KEY),
-        want: None,
+        want: Some(PROMISES[promise].1.to_owned()),
         item: format!("sysctl/{KEY}"),
         about: None,
     })
@@ -243,18 +248,17 @@ fn with_line(text: &str, at: usize, change: impl Fn(&str) -> String) -> String {
 }
 
 fn commit(_: &Scene, tree: &Tree) -> Option<Event> {
-    let path = "fleet.yaml";
-    let text = tree.get(path)?;
-    let said =
-        |line: &str| Some(line.trim_start().strip_prefix(COMMITTED)?.strip_prefix(": ")?.trim().to_owned());
-    let (at, old) = text.lines().enumerate().find_map(|(at, line)| Some((at, said(line)?)))?;
+    let (at, promise) = promised(tree)?;
     // To and fro, so that the show can go on for as long as it likes.
-    let (old, new, follows) = COMMITS.into_iter().find(|(known, ..)| *known == old)?;
+    let ((old, ..), (new, _, follows)) = (PROMISES[promise], PROMISES[1 - promise]);
     let change = |line: &str| line.replacen(&format!(": {old}"), &format!(": {new}"), 1);
     Some(Event::Commit {
-        story: format!("a commit sets {COMMITTED} of the path to the database to {new} in {path}:{}", at + 1),
+        story: format!(
+            "a commit sets {COMMITTED} of the path to the database to {new} in {FLEET}:{}",
+            at + 1
+        ),
         message: format!("a request may hang for {new}"),
-        file: (path.to_owned(), with_line(text, at, change)),
+        file: (FLEET.to_owned(), with_line(tree.get(FLEET)?, at, change)),
         nodes: &["mw1", "db1"],
         look: kernel(FOLLOWS),
         want: follows.to_owned(),

@@ -35,6 +35,9 @@ pub(super) struct Verdict {
     took: Duration,
 }
 
+/// The least that a path's `idle_timeout` may be in a spec.
+const LEAST: Duration = Duration::from_secs(3);
+
 impl Verdict {
     /// What was found, or why nothing could be.
     pub(super) fn of(peer: &Peer, plan: &Ageing, took: Duration) -> Result<Self, String> {
@@ -130,6 +133,15 @@ impl Verdict {
             None => format!("{} of silence were survived, and longer was not tried", spoken(self.lives)),
         };
         let (address, port, idle_timeout) = (self.address, self.address.port(), word(self.idle_timeout));
+        if self.idle_timeout < LEAST {
+            return format!(
+                "\
+# Measured by evenkeel probe to {address}: {seen}.
+# No keepalive can keep such a path: they are set in whole seconds and fire up to an eighth late, so a path has to remember
+# for 3s at least.
+"
+            );
+        }
         format!(
             "\
 paths:

@@ -20,7 +20,7 @@ fn every_section_that_is_printed_is_taken_by_the_spec_language() {
     use Fate::{Closed, Dropped, Reset, Survived};
     for seen in [
         &[(346_300, Survived), (355_000, Dropped)][..],
-        &[(850, Survived), (1200, Reset)],
+        &[(3850, Survived), (4200, Reset)],
         &[(1_200_000, Survived)],
         &[(9_000, Survived), (60_000, Closed)],
     ] {
@@ -35,6 +35,12 @@ fn every_section_that_is_printed_is_taken_by_the_spec_language() {
             panic!("{}\n{section}", problems.text(false));
         }
     }
+}
+
+#[test]
+fn a_path_that_no_keepalive_can_keep_gets_no_section() {
+    let section = verdict(&[(850, Fate::Survived), (1200, Fate::Reset)]).unwrap().section();
+    assert!(!section.contains("paths:") && section.contains("for 3s at least"), "{section}");
 }
 
 #[test]
