@@ -367,25 +367,47 @@ fn within_the_unit_everything_about_connections_can_be_done() {
         "[Service]\nType=oneshot\nWatchdogSec=0\nRestart=no\nSuccessExitStatus=2\nExecStart=\n\
          ExecStart=/usr/bin/evenkeel doctor --format json\nStandardOutput=file:/root/doctor.json\n",
     );
-    node.sh("ip link set lo up; systemctl daemon-reload; systemctl start evenkeel");
-    let told: Value = serde_json::from_str(&node.sh("cat /root/doctor.json")).unwrap();
-    println!("{told:#}");
-    let state = |ability: &str| {
-        let all = told["abilities"].as_array().unwrap();
-        all.iter().find(|one| one["ability"] == ability).unwrap_or_else(|| panic!("{ability}: {told}"))["state"].clone()
+    node.sh("ip link set lo up");
+    let told = || -> Value {
+        node.sh("systemctl daemon-reload; systemctl start evenkeel");
+        let told = serde_json::from_str(&node.sh("cat /root/doctor.json; rm /root/doctor.json")).unwrap();
+        println!("{told:#}");
+        told
     };
+    let of = |told: &Value, ability: &str| {
+        let all = told["abilities"].as_array().unwrap();
+        let one = all.iter().find(|one| one["ability"] == ability);
+        one.unwrap_or_else(|| panic!("{ability}: {told}")).clone()
+    };
+    let all = told();
     for ability in [
         "see connections",
         "name who holds them",
         "give live ones other timers",
         "end stuck ones",
         "look into containers",
+        "see who changes a sysctl",
         "mount",
         "git",
         "state folder",
         "run folder",
     ] {
-        assert_eq!(state(ability), "ok", "{ability}: {told:#}");
+        assert_eq!(of(&all, ability)["state"], "ok", "{ability}");
+    }
+    node.write(
+        "/etc/systemd/system/evenkeel.service.d/tight.conf",
+        "[Service]\nRestrictNamespaces=yes\nSystemCallFilter=~pidfd_getfd\nRestrictAddressFamilies=~AF_NETLINK\n",
+    );
+    let less = told();
+    for (ability, state, word) in [
+        ("see connections", "no", "RestrictAddressFamilies="),
+        ("give live ones other timers", "limited", "SystemCallFilter="),
+        ("end stuck ones", "no", "RestrictAddressFamilies="),
+        ("look into containers", "limited", "RestrictNamespaces=net"),
+    ] {
+        let one = of(&less, ability);
+        assert_eq!(one["state"], state, "{one}");
+        assert!(one["reason"].as_str().unwrap().contains(word), "{one}");
     }
 }
 
