@@ -119,7 +119,7 @@ reporting:
 ///
 /// # Errors
 /// `/etc/postgresql` is there and cannot be read.
-pub fn clusters(node: &dyn Sensor) -> Result<BTreeMap<String, Result<PgServer, String>>, Fault> {
+pub fn clusters(node: &dyn Sensor) -> Result<Vec<(String, Result<PgServer, String>)>, Fault> {
     let server = |name: &String| match cluster::find(name, None, node) {
         Ok(found) => found.map_or_else(|| Err("it has no postgresql.conf".to_owned()), |found| found.server),
         Err(fault) => Err(chain(&fault)),
