@@ -172,3 +172,32 @@ fn what_left_the_spec_is_not_counted_among_what_is_kept() {
     until("none", SOON, || sentence().starts_with("even: 0 items"));
     assert!(!node.holds("test -e /etc/sysctl.d/99-evenkeel.conf"));
 }
+
+#[test]
+fn the_doctor_tells_each_ability_with_its_reason_and_what_to_do() {
+    let out = evenkeel(&["doctor", "--format", "json"]);
+    assert!(matches!(out.status.code(), Some(0 | 2)), "{}", text(&out));
+    let told = json(&out);
+    let all = told["abilities"].as_array().unwrap();
+    let good = all.iter().all(|one| one["state"] == "ok");
+    assert_eq!((told["good"].as_bool().unwrap(), out.status.code() == Some(0)), (good, good));
+    assert!(all.len() >= 12, "{told}");
+
+    // The same as nobody, in namespaces of their own, where much is limited and nothing falls over.
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("evenkeel");
+    std::fs::copy(EVENKEEL, &copy).unwrap();
+    let made = Command::new("chmod").arg("-R").arg("a+rx").arg(folder.path()).status().unwrap();
+    assert!(made.success());
+    for apart in [&[][..], &["unshare", "-Urnm"][..]] {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).args(apart).arg(&copy);
+        let out = command.args(["doctor", "--format", "json"]).current_dir("/").output().unwrap();
+        assert_eq!(out.status.code(), Some(2), "{}", text(&out));
+        let told = json(&out);
+        for one in told["abilities"].as_array().unwrap() {
+            let reason = one["reason"].as_str().unwrap_or_default();
+            assert!(one["state"] == "ok" || reason.contains(": "), "why, and what to do: {one}");
+        }
+    }
+}

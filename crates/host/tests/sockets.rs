@@ -213,6 +213,26 @@ fn whoever_holds_it_is_named_after_a_fork_and_a_move_too() {
 }
 
 #[test]
+fn of_many_some_are_checked_each_time_and_all_in_turn() {
+    if !alone("of_many_some_are_checked_each_time_and_all_in_turn") {
+        return;
+    }
+    let host = host();
+    let listener = TcpListener::bind(("127.0.0.1", PORT)).unwrap();
+    let mut ends: Vec<_> = (0..450).map(|_| joined(&listener, &format!("127.0.0.1:{PORT}"))).collect();
+    let fds = || -> Vec<u32> { clients(&host).iter().map(|seen| seen.owner.as_ref().unwrap().fd).collect() };
+    fds();
+    for round in 0..20 {
+        let (client, _) = &mut ends[round * 22];
+        let moved = TcpStream::from(rustix::io::fcntl_dupfd_cloexec(&*client, 950).unwrap());
+        let (local, fd) = (moved.local_addr().unwrap(), moved.as_raw_fd().unsigned_abs());
+        *client = moved;
+        fds();
+        assert_eq!(at(&host, local).owner.unwrap().fd, fd, "450 are checked in two looks");
+    }
+}
+
+#[test]
 fn one_that_is_nobodys_is_told_and_is_looked_for_again_when_somebody_takes_it() {
     if !alone("one_that_is_nobodys_is_told_and_is_looked_for_again_when_somebody_takes_it") {
         return;

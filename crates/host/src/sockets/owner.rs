@@ -1,7 +1,9 @@
 //! Who holds a socket: from its inode to a process and its descriptor, by way of `/proc/PID/fd`.
 //!
 //! Going through everybody's descriptors is dear, so it is done only for sockets that were not known before. What is known
-//! is looked at again each time: one readlink tells whether that descriptor still is that socket.
+//! is checked again by a readlink, which tells whether that descriptor still is that socket. One costs the kernel 4 µs,
+//! more than it takes to tell of the socket itself; so of many sockets only some are checked each time, in turn. Whoever
+//! acts on a socket makes sure of it anyway.
 
 use super::proc::Proc;
 use crate::watch;
@@ -13,6 +15,8 @@ use std::time::{Duration, Instant};
 
 /// How long a socket whose holder was not found is believed to have none that can be seen.
 const BELIEVED: Duration = Duration::from_secs(30);
+/// How many known holders are checked in one look.
+const CHECKED: usize = 250;
 /// Of how many questions the holders are remembered.
 const MOST_QUESTIONS: usize = 64;
 
@@ -27,7 +31,11 @@ pub(super) struct Wanted {
 
 /// Who holds what, as of the last look at each question.
 #[derive(Debug, Default)]
-pub(super) struct Owners(Vec<(SocketQuestion, Known)>);
+pub(super) struct Owners {
+    known: Vec<(SocketQuestion, Known)>,
+    /// The number of this look.
+    look: u64,
+}
 
 /// By namespace and cookie.
 type Known = HashMap<(u64, u64), Held>;
@@ -36,6 +44,8 @@ type Known = HashMap<(u64, u64), Held>;
 struct Held {
     inode: u32,
     holder: Result<Holder, Instant>,
+    /// The look in which that was last made sure of; 0 where it was only found.
+    checked: u64,
 }
 
 /// One that holds a socket.
@@ -59,9 +69,10 @@ impl Owners {
         question: &SocketQuestion,
         wanted: &[Wanted],
     ) -> io::Result<Vec<Option<SocketOwner>>> {
-        let at = self.0.iter().position(|(asked, _)| asked == question);
-        let before = at.map(|at| self.0.remove(at).1).unwrap_or_default();
-        let now = look(&mut Proc::open()?, wanted, before)?;
+        self.look += 1;
+        let at = self.known.iter().position(|(asked, _)| asked == question);
+        let before = at.map(|at| self.known.remove(at).1).unwrap_or_default();
+        let now = look(&mut Proc::open()?, wanted, before, self.look)?;
         let owner = |one: &Option<Held>| {
             let holder = one.as_ref()?.holder.as_ref().ok()?;
             let (comm, unit) = (holder.who.comm.clone(), holder.who.unit.clone());
@@ -69,20 +80,20 @@ impl Owners {
         };
         let owners = now.iter().map(owner).collect();
         let known = wanted.iter().zip(now).filter_map(|(one, held)| Some(((one.netns, one.cookie), held?)));
-        self.0.push((question.clone(), known.collect()));
-        if self.0.len() > MOST_QUESTIONS {
-            self.0.remove(0);
+        self.known.push((question.clone(), known.collect()));
+        if self.known.len() > MOST_QUESTIONS {
+            self.known.remove(0);
         }
         Ok(owners)
     }
 }
 
-fn look(proc: &mut Proc, wanted: &[Wanted], mut before: Known) -> io::Result<Vec<Option<Held>>> {
+fn look(proc: &mut Proc, wanted: &[Wanted], mut before: Known, number: u64) -> io::Result<Vec<Option<Held>>> {
     let mut held: Vec<Option<Held>> = wanted
         .iter()
         .map(|one| before.remove(&(one.netns, one.cookie)).filter(|held| held.inode == one.inode))
         .collect();
-    let likely = verify(proc, &mut held);
+    let likely = check(proc, &mut held, number);
     let mut missing: HashMap<u64, usize> = HashMap::new();
     for (at, one) in wanted.iter().enumerate() {
         let settled = match &held[at] {
@@ -98,7 +109,7 @@ fn look(proc: &mut Proc, wanted: &[Wanted], mut before: Known) -> io::Result<Vec
         return Ok(held);
     }
     for at in missing.values() {
-        held[*at] = Some(Held { inode: wanted[*at].inode, holder: Err(Instant::now()) });
+        held[*at] = Some(Held { inode: wanted[*at].inode, holder: Err(Instant::now()), checked: 0 });
     }
     // Those that held some before will have the new ones too, most of the time.
     let rest = proc.pids()?.into_iter().filter(|pid| !likely.contains(pid)).collect::<Vec<_>>();
@@ -111,27 +122,45 @@ fn look(proc: &mut Proc, wanted: &[Wanted], mut before: Known) -> io::Result<Vec
     Ok(held)
 }
 
-/// Forget what is not so any more; the processes of what still is.
-fn verify(proc: &mut Proc, held: &mut [Option<Held>]) -> BTreeSet<u32> {
-    let mut order: Vec<(u32, usize)> = held
+/// Check those whose last check is the longest ago, and forget everything of a process of which one is not so any more;
+/// the processes that hold something.
+fn check(proc: &mut Proc, held: &mut [Option<Held>], number: u64) -> BTreeSet<u32> {
+    let mut turn: Vec<(u64, u32, usize)> = held
         .iter()
         .enumerate()
-        .filter_map(|(at, held)| Some((held.as_ref()?.holder.as_ref().ok()?.pid, at)))
+        .filter_map(|(at, held)| {
+            let held = held.as_ref()?;
+            Some((held.checked, held.holder.as_ref().ok()?.pid, at))
+        })
         .collect();
-    order.sort_unstable();
-    let mut pids = BTreeSet::new();
-    for group in order.chunk_by(|(one, _), (other, _)| one == other) {
-        let pid = group[0].0;
-        pids.insert(pid);
+    let pids = turn.iter().map(|(_, pid, _)| *pid).collect();
+    if turn.len() > CHECKED {
+        turn.select_nth_unstable(CHECKED);
+        turn.truncate(CHECKED);
+    }
+    turn.sort_unstable_by_key(|(_, pid, at)| (*pid, *at));
+    let mut wrong = BTreeSet::new();
+    for group in turn.chunk_by(|(_, one, _), (_, other, _)| one == other) {
+        let pid = group[0].1;
         let folder = if group.len() > 2 { proc.descriptors(pid).ok() } else { None };
-        for (_, at) in group {
-            let Some(Held { inode, holder: Ok(holder) }) = &held[*at] else { continue };
+        for (_, _, at) in group {
+            let Some(Held { inode, holder: Ok(holder), checked }) = &mut held[*at] else { continue };
             let found = match &folder {
                 Some(folder) => proc.socket_at(folder, holder.fd),
                 None => proc.link(format_args!("{pid}/fd/{}", holder.fd), "socket").ok().flatten(),
             };
+            *checked = number;
             if found != Some(u64::from(*inode)) {
-                held[*at] = None;
+                wrong.insert(pid);
+                break;
+            }
+        }
+    }
+    if !wrong.is_empty() {
+        for one in held.iter_mut() {
+            let of = one.as_ref().and_then(|held| held.holder.as_ref().ok());
+            if of.is_some_and(|holder| wrong.contains(&holder.pid)) {
+                *one = None;
             }
         }
     }

@@ -21,7 +21,8 @@ pub(super) const NO_DESTROY: &str =
     "this kernel cannot end connections: it was built without CONFIG_INET_DIAG_DESTROY";
 pub(super) const NO_DIAG: &str = "the kernel does not tell of connections: it takes sock_diag (CONFIG_INET_DIAG, the modules \
                                   tcp_diag and inet_diag), and AF_NETLINK in RestrictAddressFamilies= where the unit has that option";
-const SECCOMP_GETFD: &str = "a seccomp filter forbids pidfd_getfd: name it in SystemCallFilter= of the unit";
+const SECCOMP_GETFD: &str = "a seccomp filter forbids pidfd_getfd, the unit's or a container's: name it in SystemCallFilter= of the unit, \
+                             and allow it to the container";
 const SECCOMP_SETNS: &str =
     "a filter forbids setns, though CAP_SYS_ADMIN is there: say RestrictNamespaces=net in the unit";
 const USER_NAMESPACE: &str =
