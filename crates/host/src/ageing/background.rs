@@ -114,8 +114,8 @@ mod tests {
         MemoryQuestion { peer, ages: vec![Duration::from_millis(300), Duration::from_millis(600)], wish }
     }
 
-    fn seen(fates: [Fate; 2]) -> Measured {
-        Ok(question().ages.iter().zip(fates).map(|(age, fate)| Observation { age: *age, fate }).collect())
+    fn seen(fates: [Fate; 2]) -> Vec<Observation> {
+        question().ages.iter().zip(fates).map(|(age, fate)| Observation { age: *age, fate }).collect()
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
         let (background, question) = (Background::default(), question());
         let key = (question.peer, question.ages.clone(), None);
         background.ask(&question);
-        let learn = |fates| background.learn(&key, seen(fates), Duration::from_hours(24));
+        let learn = |fates| background.learn(&key, Ok(seen(fates)), Duration::from_hours(24));
         let told = || background.0.lock().unwrap()[&key].told.clone();
         learn([Fate::Survived, Fate::Survived]);
         let well = told();
@@ -134,7 +134,7 @@ mod tests {
         learn([Fate::Survived, Fate::Dropped]);
         assert_eq!(told(), well, "and so may another one later");
         learn([Fate::Survived, Fate::Dropped]);
-        assert_eq!(told(), Some(seen([Fate::Survived, Fate::Dropped])));
+        assert_eq!(told(), Some(Ok(seen([Fate::Survived, Fate::Dropped]))));
         learn([Fate::Survived, Fate::Survived]);
         assert_eq!(told(), well, "what came right is told at once");
     }
