@@ -109,9 +109,9 @@ mod tests {
         let (idle_timeout, blackout_at_most) = (Duration::from_secs(idle), Duration::from_secs(blackout));
         let intent = Intent { idle_timeout, blackout_at_most };
         let sums = intent.promise().unwrap().arithmetic(&intent);
-        sums.iter()
-            .map(|sum| format!("{} = {} = {}; {}\n", sum.name, sum.value, sum.formula, sum.note))
-            .collect()
+        let lines =
+            sums.iter().map(|sum| format!("{} = {} = {}; {}", sum.name, sum.value, sum.formula, sum.note));
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     #[test]
