@@ -197,25 +197,24 @@ fn mark(finding: &Finding) -> Mark {
     }
 }
 
-/// The worst mark; its reason, and those of equal rank, joined. A repair has none of its own, so notes may speak
-/// beside it. Nothing at all is compliant.
+/// The worst mark; its reason, and those of equal rank, joined. A note makes an item nothing: it is compliant with notes
+/// alone, and whatever else it is they may speak beside what is no trouble. Nothing at all is compliant.
 fn worst(marks: impl Iterator<Item = Mark>) -> Mark {
     let marks: Vec<Mark> = marks.collect();
-    let Some(status) = marks.iter().map(|mark| mark.0).max() else {
-        return (Status::Compliant, None, None);
-    };
-    let worst = || marks.iter().filter(|mark| mark.0 == status);
-    let speaks =
-        |mark: &&Mark| mark.0 == status || (status == Status::Repaired && mark.0 == Status::Compliant);
+    let note = |mark: &&Mark| mark.0 == Status::Compliant;
+    let status =
+        marks.iter().filter(|mark| !note(mark)).map(|mark| mark.0).max().unwrap_or(Status::Compliant);
+    let calm = matches!(status, Status::Repaired | Status::NotApplicable);
     let mut reasons: Vec<&str> = vec![];
+    let speaks = |mark: &&Mark| mark.0 == status || (calm && note(mark));
     for reason in marks.iter().filter(speaks).filter_map(|mark| mark.2.as_deref()) {
         // Twenty connections may have one reason.
         if !reasons.contains(&reason) {
             reasons.push(reason);
         }
     }
-    let reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-    (status, worst().find_map(|mark| mark.1), reason)
+    let phase = marks.iter().filter(|mark| mark.0 == status).find_map(|mark| mark.1);
+    (status, phase, (!reasons.is_empty()).then(|| reasons.join("; ")))
 }
 
 fn unseen(goal: &dyn Goal, fault: &Fault) -> Vec<Outcome> {
@@ -330,6 +329,24 @@ mod tests {
 
     fn told(outcomes: &[Outcome]) -> Vec<(&str, Status, Option<Phase>, Option<&str>)> {
         outcomes.iter().map(|one| (one.id.as_str(), one.status, one.phase, one.reason.as_deref())).collect()
+    }
+
+    #[test]
+    fn a_note_never_makes_an_item_better_than_it_is() {
+        let mark = |status, why: &str| (status, None, Some(why.to_owned()));
+        let worst = |marks: &[Mark]| {
+            let (status, _, reason) = worst(marks.iter().cloned());
+            (status, reason.unwrap_or_default())
+        };
+        let (note, lacks) = (mark(Status::Compliant, "by the way"), mark(Status::NotApplicable, "no rights"));
+        assert_eq!(worst(&[note.clone()]), (Status::Compliant, "by the way".into()));
+        assert_eq!(
+            worst(&[note.clone(), lacks.clone()]),
+            (Status::NotApplicable, "by the way; no rights".into())
+        );
+        let off = mark(Status::NonCompliant, "off");
+        assert_eq!(worst(&[note, lacks, off.clone(), off]), (Status::NonCompliant, "off".into()));
+        assert_eq!(worst(&[]), (Status::Compliant, String::new()));
     }
 
     #[test]

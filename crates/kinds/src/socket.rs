@@ -88,14 +88,14 @@ cache:
     }
 
     fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
-        let look = |want: &Want| {
-            let sockets = node.sockets(&want.question()).map_err(|fault| (fault.class, chain(&fault)))?;
+        let seen = |want: &Want| {
+            let sockets = look(want, node).map_err(|fault| (fault.class, chain(&fault)))?;
             let memory =
                 memory::question(want, &sockets.sockets).and_then(|question| node.measured(&question));
             Ok(Seen { sockets, memory })
         };
         let looked_at = section.kept().filter(|(_, want, _)| want.live != Remedy::Off);
-        let seen: BTreeMap<_, _> = looked_at.map(|(name, want, _)| (name.to_owned(), look(want))).collect();
+        let seen: BTreeMap<_, _> = looked_at.map(|(name, want, _)| (name.to_owned(), seen(want))).collect();
         let powers = if seen.is_empty() { SocketPowers::default() } else { node.socket_powers() };
         Ok(Have { seen, powers })
     }
@@ -117,8 +117,18 @@ cache:
         node: &dyn Sensor,
     ) -> Result<Vec<Witness>, Fault> {
         let Some((_, want, _)) = section.kept().find(|(name, ..)| *name == item) else { return Ok(vec![]) };
-        Ok(witness::rows(want, node.sockets(&want.question())?))
+        Ok(witness::rows(want, look(want, node)?))
     }
+}
+
+/// What evenkeel's own programs are called.
+const OURS: &str = "evenkeel";
+
+/// The connections of an item, but for our own: those that measure how long the path remembers have to stay silent.
+fn look(want: &Want, node: &dyn Sensor) -> Result<SocketsSeen, Fault> {
+    let mut seen = node.sockets(&want.question())?;
+    seen.sockets.retain(|socket| socket.owner.as_ref().is_none_or(|owner| owner.comm != OURS));
+    Ok(seen)
 }
 
 impl Want {
