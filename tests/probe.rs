@@ -119,15 +119,15 @@ fn whatever_becomes_of_silent_connections_is_told() {
 }
 
 fn a_router_that_drops_without_a_word_is_measured() {
-    let mut lab = Lab::new("d", &["--forget", "3"]);
+    let mut lab = Lab::new("d", &["--forget", "4"]);
     lab.listen(LISTENER, 7000);
-    let out = lab.probe(&["10.77.2.2:7000", "--up-to", "12s"]);
+    let out = lab.probe(&["10.77.2.2:7000", "--up-to", "16s"]);
     assert_eq!(out.status.code(), Some(0), "{}", text(&out));
     let (said, went) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
     assert!(said.contains("forgets a silent connection") && said.contains("without a word"), "{said}");
-    let suggested = ["idle_timeout: 2s\n", "idle_timeout: 3s\n"];
+    let suggested = ["idle_timeout: 3s\n", "idle_timeout: 4s\n"];
     assert!(suggested.iter().any(|line| said.contains(line)), "{said}");
-    assert!(went.contains("43 s at most") && went.contains("\nsurvived "), "{went}");
+    assert!(went.contains("51 s at most") && went.contains("\nsurvived "), "{went}");
     assert!(!text(&out).contains('\u{1b}') && !text(&out).contains('\r'), "{}", text(&out));
 }
 

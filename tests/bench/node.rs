@@ -22,14 +22,14 @@ use support::{EVENKEEL, Node};
 
 /// One line of the table.
 pub(crate) struct Figure {
-    what: &'static str,
+    what: String,
     value: String,
     aim: &'static str,
 }
 
 impl Figure {
-    pub(crate) fn new(what: &'static str, value: String, aim: &'static str) -> Self {
-        Self { what, value, aim }
+    pub(crate) fn new(what: impl Into<String>, value: String, aim: &'static str) -> Self {
+        Self { what: what.into(), value, aim }
     }
 }
 
@@ -63,8 +63,8 @@ fn main() {
         Some("inner-drift") => drift::on_the_node(&args[2]),
         Some("inner-ask") => pass::on_the_node(&args[2]),
         Some("inner-floor") => floor::on_the_node(&args[2]),
-        Some("inner-sockets") => sockets::on_the_node(&args[2]),
-        Some("inner-accept") => sockets::accept(&args[2]),
+        Some("inner-sockets") => sockets::on_the_node(&args[2], &args[3]),
+        Some("inner-accept") => sockets::accept(&args[2], &args[3]),
         Some("inner-connect") => sockets::connect(&args[2]),
         _ => table(&args),
     }

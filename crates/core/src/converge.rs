@@ -339,7 +339,7 @@ mod tests {
             (status, reason.unwrap_or_default())
         };
         let (note, lacks) = (mark(Status::Compliant, "by the way"), mark(Status::NotApplicable, "no rights"));
-        assert_eq!(worst(&[note.clone()]), (Status::Compliant, "by the way".into()));
+        assert_eq!(worst(std::slice::from_ref(&note)), (Status::Compliant, "by the way".into()));
         assert_eq!(
             worst(&[note.clone(), lacks.clone()]),
             (Status::NotApplicable, "by the way; no rights".into())

@@ -36,7 +36,7 @@ pub use promise::{
     retransmission_worst_ms,
 };
 pub use socket::{
-    BadNet, Net, Side, SocketId, SocketOwner, SocketPowers, SocketQuestion, SocketSeen, SocketTimer,
+    BadNet, Holders, Net, Side, SocketId, SocketOwner, SocketPowers, SocketQuestion, SocketSeen, SocketTimer,
     SocketTimers, SocketsSeen,
 };
 pub use spec::{Identity, Item, Origin, Spec};

@@ -142,6 +142,37 @@ pub struct SocketQuestion {
     pub port: u16,
     /// Where the other end may be; empty for anywhere.
     pub peers: Vec<Net>,
+    /// Of which of them to tell who holds them.
+    pub holders: Holders,
+}
+
+/// Of which connections to tell who holds them: going through everybody's descriptors costs more than all the rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holders {
+    /// Of every one.
+    All,
+    /// Of those that may want something done: with no timer, with a keepalive timer that runs for longer than this, or
+    /// retransmitting for the third time or more.
+    OfTheUnprotected {
+        /// In milliseconds.
+        armed_at_most_ms: u64,
+    },
+}
+
+impl Holders {
+    /// Whether it is to be told who holds this one.
+    #[must_use]
+    pub fn wants(&self, timer: SocketTimer, expires_ms: u32, retransmits: u8) -> bool {
+        match self {
+            Self::All => true,
+            Self::OfTheUnprotected { armed_at_most_ms } => match timer {
+                SocketTimer::Off => true,
+                SocketTimer::Keepalive => u64::from(expires_ms) > *armed_at_most_ms,
+                SocketTimer::Retransmit => retransmits >= 3,
+                SocketTimer::ZeroWindow | SocketTimer::Other => false,
+            },
+        }
+    }
 }
 
 /// What was seen of the connections that were asked for.

@@ -5,8 +5,8 @@ mod common;
 
 use common::{SOON, alone_with_its_processes as alone, comes_true, sh, until};
 use evenkeel_core::{
-    Actuator, Class, Sensor, Side, SocketPowers, SocketQuestion, SocketSeen, SocketTimer, SocketTimers, Step,
-    chain,
+    Actuator, Class, Holders, Sensor, Side, SocketPowers, SocketQuestion, SocketSeen, SocketTimer,
+    SocketTimers, Step, chain,
 };
 use evenkeel_host::Host;
 use std::collections::BTreeSet;
@@ -26,7 +26,8 @@ fn host() -> Host {
 }
 
 fn question(side: Side, port: u16, peers: &[&str]) -> SocketQuestion {
-    SocketQuestion { side, port, peers: peers.iter().map(|net| net.parse().unwrap()).collect() }
+    let peers = peers.iter().map(|net| net.parse().unwrap()).collect();
+    SocketQuestion { side, port, peers, holders: Holders::All }
 }
 
 fn clients(host: &Host) -> Vec<SocketSeen> {
@@ -638,4 +639,25 @@ fn in_a_user_namespace_what_can_be_reached_is_ours() {
     tune(&mut host, &seen.sockets[0]).unwrap();
     let seen = host.sockets(&question(Side::Client, PORT, &[])).unwrap();
     assert!(seen.sockets[0].timer == SocketTimer::Keepalive && seen.sockets[0].expires_ms <= 60_000);
+}
+
+#[test]
+fn who_holds_a_protected_connection_is_not_looked_for_where_nobody_asks() {
+    if !alone("who_holds_a_protected_connection_is_not_looked_for_where_nobody_asks") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (bare, kept) =
+        (TcpStream::connect(("127.0.0.1", port)).unwrap(), TcpStream::connect(("127.0.0.1", port)).unwrap());
+    let _other_ends = [listener.accept().unwrap(), listener.accept().unwrap()];
+    rustix::net::sockopt::set_socket_keepalive(&kept, true).unwrap();
+    let holders = Holders::OfTheUnprotected { armed_at_most_ms: 7_200_000 * 9 / 8 };
+    let asked = SocketQuestion { holders, ..question(Side::Client, port, &[]) };
+    let seen = Host::new("/run/none".into()).sockets(&asked).unwrap().sockets;
+    let owned = |stream: &TcpStream| {
+        let local = stream.local_addr().unwrap();
+        seen.iter().find(|socket| socket.id.local == local).unwrap().owner.as_ref().map(|owner| owner.pid)
+    };
+    assert_eq!((owned(&bare), owned(&kept)), (Some(std::process::id()), None));
 }

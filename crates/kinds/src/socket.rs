@@ -12,8 +12,8 @@ mod want;
 mod witness;
 
 use evenkeel_core::{
-    Class, Complaint, Derived, Fault, Kind, Live, Measured, PathEnd, Plan, Protocol, Section, Sensor, Side,
-    SocketPowers, SocketQuestion, SocketsSeen, Witness, chain,
+    Class, Complaint, Derived, Fault, Holders, Kind, Live, Measured, PathEnd, Plan, Protocol, Section,
+    Sensor, Side, SocketPowers, SocketQuestion, SocketsSeen, Witness, chain,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -89,7 +89,9 @@ cache:
 
     fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
         let seen = |want: &Want| {
-            let sockets = look(want, node).map_err(|fault| (fault.class, chain(&fault)))?;
+            let armed_at_most_ms = want.promise().map_or(0, |promise| judge::armed_at_most_ms(&promise));
+            let holders = Holders::OfTheUnprotected { armed_at_most_ms };
+            let sockets = look(want, node, holders).map_err(|fault| (fault.class, chain(&fault)))?;
             let memory =
                 memory::question(want, &sockets.sockets).and_then(|question| node.measured(&question));
             Ok(Seen { sockets, memory })
@@ -117,7 +119,7 @@ cache:
         node: &dyn Sensor,
     ) -> Result<Vec<Witness>, Fault> {
         let Some((_, want, _)) = section.kept().find(|(name, ..)| *name == item) else { return Ok(vec![]) };
-        Ok(witness::rows(want, look(want, node)?))
+        Ok(witness::rows(want, look(want, node, Holders::All)?))
     }
 }
 
@@ -125,14 +127,14 @@ cache:
 const OURS: &str = "evenkeel";
 
 /// The connections of an item, but for our own: those that measure how long the path remembers have to stay silent.
-fn look(want: &Want, node: &dyn Sensor) -> Result<SocketsSeen, Fault> {
-    let mut seen = node.sockets(&want.question())?;
+fn look(want: &Want, node: &dyn Sensor, holders: Holders) -> Result<SocketsSeen, Fault> {
+    let mut seen = node.sockets(&want.question(holders))?;
     seen.sockets.retain(|socket| socket.owner.as_ref().is_none_or(|owner| owner.comm != OURS));
     Ok(seen)
 }
 
 impl Want {
-    fn question(&self) -> SocketQuestion {
-        SocketQuestion { side: self.side, port: self.port, peers: self.peers.clone() }
+    fn question(&self, holders: Holders) -> SocketQuestion {
+        SocketQuestion { side: self.side, port: self.port, peers: self.peers.clone(), holders }
     }
 }

@@ -60,13 +60,18 @@ impl Sockets {
         seen.sockets.sort_unstable_by_key(|(netns, raw)| id(*netns, raw));
         // A dump may tell of one twice when others come and go in between.
         seen.sockets.dedup_by_key(|(netns, raw)| (*netns, raw.cookie));
-        let wanted: Vec<Wanted> = seen.sockets.iter().map(|(netns, raw)| wanted(*netns, raw)).collect();
+        let wants = |raw: &Raw| question.holders.wants(raw.timer, raw.expires_ms, raw.retransmits);
+        let wanting = seen.sockets.iter().filter(|(_, raw)| wants(raw));
+        let wanted: Vec<Wanted> = wanting.map(|(netns, raw)| wanted(*netns, raw)).collect();
         let owners = locked(&self.owners).of(question, &wanted);
-        let owners =
-            owners.map_err(|error| Fault::from(format!("{}: find who holds them", doing()), error))?;
-        let sockets = seen.sockets.iter().zip(owners);
-        let sockets =
-            sockets.map(|((netns, raw), owner)| SocketSeen { owner, ..told(*netns, raw) }).collect();
+        let mut owners = owners
+            .map_err(|error| Fault::from(format!("{}: find who holds them", doing()), error))?
+            .into_iter();
+        let sockets = seen.sockets.iter().map(|(netns, raw)| {
+            let owner = if wants(raw) { owners.next().flatten() } else { None };
+            SocketSeen { owner, ..told(*netns, raw) }
+        });
+        let sockets = sockets.collect();
         Ok(SocketsSeen { sockets, blind: seen.blind })
     }
 

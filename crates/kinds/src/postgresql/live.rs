@@ -6,7 +6,7 @@
 use super::paths::{self, IDLE};
 use super::want::Want;
 use evenkeel_core::{
-    PgBackend, PgFacts, Sensor, Side, SocketQuestion, SocketSeen, SocketTimer, Witness, chain,
+    Holders, PgBackend, PgFacts, Sensor, Side, SocketQuestion, SocketSeen, SocketTimer, Witness, chain,
     longest_silence_ms,
 };
 use std::collections::HashMap;
@@ -20,7 +20,8 @@ pub(super) fn connections(want: &Want, facts: &PgFacts, port: u16, node: &dyn Se
     if facts.backends.is_empty() {
         return vec![];
     }
-    let seen = node.sockets(&SocketQuestion { side: Side::Server, port, peers: vec![] });
+    let seen =
+        node.sockets(&SocketQuestion { side: Side::Server, port, peers: vec![], holders: Holders::All });
     let blind = seen.as_ref().err().map(|fault| chain(fault));
     let sockets: HashMap<SocketAddr, &SocketSeen> = seen
         .iter()

@@ -58,7 +58,7 @@ pub(super) fn standing(socket: &SocketSeen, want: &Want, promise: &Promise) -> S
 }
 
 /// What a timer that keeps the promise can show at most: the kernel rounds it up, by an eighth at most.
-fn armed_at_most_ms(promise: &Promise) -> u64 {
+pub(super) fn armed_at_most_ms(promise: &Promise) -> u64 {
     u64::from(promise.latest_probe) * 1000 * 9 / 8
 }
 
