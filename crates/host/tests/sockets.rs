@@ -646,6 +646,7 @@ fn who_holds_a_protected_connection_is_not_looked_for_where_nobody_asks() {
     if !alone("who_holds_a_protected_connection_is_not_looked_for_where_nobody_asks") {
         return;
     }
+    let host = host();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (bare, kept) =
@@ -654,7 +655,7 @@ fn who_holds_a_protected_connection_is_not_looked_for_where_nobody_asks() {
     rustix::net::sockopt::set_socket_keepalive(&kept, true).unwrap();
     let holders = Holders::OfTheUnprotected { armed_at_most_ms: 7_200_000 * 9 / 8 };
     let asked = SocketQuestion { holders, ..question(Side::Client, port, &[]) };
-    let seen = Host::new("/run/none".into()).sockets(&asked).unwrap().sockets;
+    let seen = host.sockets(&asked).unwrap().sockets;
     let owned = |stream: &TcpStream| {
         let local = stream.local_addr().unwrap();
         seen.iter().find(|socket| socket.id.local == local).unwrap().owner.as_ref().map(|owner| owner.pid)
