@@ -5,6 +5,7 @@ use crate::adapt::{Share, Tree, find_number};
 use crate::node::Node;
 use crate::postgres::{Postgres, ROLE};
 use crate::repository::Repository;
+use crate::sleeper;
 use crate::words::{Look, User};
 use std::path::PathBuf;
 
@@ -18,6 +19,8 @@ const FLEET: &str = "fleet.yaml";
 const FOLLOWS: &str = "net.ipv4.tcp_keepalive_intvl";
 /// What it may be, and what follows for the first probe and the next: `evenkeel explain path/database` has the arithmetic.
 const PROMISES: [(&str, &str, &str); 2] = [("60s", "29", "8"), ("120s", "55", "17")];
+/// Where the programs of a node are.
+const HERE: &str = "/run/demo";
 /// evenkeel's own drop-in for the next boot.
 const SYSCTL_DROP_IN: &str = "/etc/sysctl.d/99-evenkeel.conf";
 
@@ -99,6 +102,7 @@ pub(crate) enum Event {
 pub(crate) const DRIFTS: &[Drift] = &[
     Drift { name: "sysctl-live", layer: "kernel", make: sysctl_live },
     Drift { name: "sysctl-file", layer: "file", make: sysctl_file },
+    Drift { name: "connection-open", layer: "socket", make: connection_open },
     Drift { name: "share-unmounted", layer: "mount", make: share_unmounted },
     Drift { name: "postgres-file-gone", layer: "file", make: postgres_file_gone },
     Drift { name: "postgres-reloaded", layer: "daemon", make: postgres_reloaded },
@@ -151,6 +155,27 @@ fn sysctl_file(_: &Scene, tree: &Tree) -> Option<Event> {
         look: Look::File(SYSCTL_DROP_IN.into()),
         want: None,
         item: format!("sysctl/{KEY}"),
+        about: None,
+    })
+}
+
+/// A connection that is open and asleep: no setting reaches it any more.
+fn connection_open(_: &Scene, tree: &Tree) -> Option<Event> {
+    promised(tree)?;
+    // An ordinary user's agent may not reach into other programs.
+    nix::unistd::geteuid().is_root().then_some(())?;
+    let port = sleeper::PORT;
+    // Under another name: what is called evenkeel is left alone.
+    let worker = format!("{HERE}/worker");
+    let start = format!("setsid --fork {worker} {} $PPID < /dev/null > /dev/null 2>&1", sleeper::ROLE);
+    Some(Event::Break {
+        node: "mw1".into(),
+        story: "a worker opens a connection to the database without keepalives, and sleeps".into(),
+        argv: words(&["sh", "-c", &format!("ln -sf {HERE}/evenkeel {worker} && {start}")]),
+        user: None,
+        look: Look::Unprotected { port },
+        want: Some("no connection without a keepalive timer".into()),
+        item: "socket/database/client".into(),
         about: None,
     })
 }

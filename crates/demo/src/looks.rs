@@ -33,6 +33,12 @@ pub(crate) fn look(look: &Look) -> Result<String> {
             Err(error) => Err(error).doing(|| format!("read {}", path.display())),
         },
         Look::Mount { target, sentinel } => mounted(target, sentinel.as_deref()),
+        Look::Unprotected { port } => {
+            let table =
+                fs::read_to_string("/proc/net/tcp").doing(|| "read the table of connections".into())?;
+            let how = if without_timer(&table, *port) { "one or more" } else { "no connection" };
+            Ok(format!("{how} without a keepalive timer"))
+        }
         Look::Sql { psql, query, user } => {
             let argv: Vec<String> = psql.iter().chain([query]).cloned().collect();
             match run(&argv, *user)? {
@@ -69,18 +75,30 @@ fn mount_line(table: &str, target: &Path) -> Option<String> {
     table.lines().filter_map(of_line).next_back()
 }
 
+/// Whether an established connection to a port has no timer at all: the state is the fourth field, the timer the sixth.
+fn without_timer(table: &str, port: u16) -> bool {
+    let bare = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, _, remote, "01", _, timer, ..] = fields[..] else { return false };
+        remote.ends_with(&format!(":{port:04X}")) && timer.starts_with("00:")
+    };
+    table.lines().any(bare)
+}
+
 /// How long to wait between two looks that nobody times: a query costs a whole process.
 fn pause(look: &Look) -> Duration {
     match look {
         Look::Sql { .. } => Duration::from_millis(20),
-        Look::File(_) | Look::Mount { .. } => Duration::from_millis(1),
+        Look::File(_) | Look::Mount { .. } | Look::Unprotected { .. } => Duration::from_millis(1),
     }
 }
 
 /// Between two looks at a break: no pause at all at first, since a repair may take less than a pause would.
 fn breath(look: &Look, since_break: Option<Duration>) {
     match look {
-        Look::File(_) | Look::Mount { .. } if since_break.is_none_or(|since| since < SHARP) => {
+        Look::File(_) | Look::Mount { .. } | Look::Unprotected { .. }
+            if since_break.is_none_or(|since| since < SHARP) =>
+        {
             std::thread::yield_now();
         }
         look => std::thread::sleep(pause(look)),
@@ -156,7 +174,7 @@ fn watch(at: &Look, before: &str, within: Duration, done: &AtomicBool) -> Timing
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{NOTHING, mount_line, time_a_break, until};
+    use super::{NOTHING, mount_line, time_a_break, until, without_timer};
     use crate::words::Look;
     use std::path::Path;
     use std::sync::mpsc;
@@ -167,6 +185,16 @@ mod tests {
 37 36 0:41 /shares/old /home/prod/up rw,relatime - tmpfs tmpfs rw
 38 36 0:41 /shares/uploads /home/prod/up ro,relatime shared:1 - tmpfs tmpfs rw
 ";
+
+    #[test]
+    fn a_connection_without_a_timer_is_told_from_one_with() {
+        let listens = "0: 0100007F:1538 00000000:0000 0A 00000000:00000000 00:00000000 00000000 0 0 1";
+        let other_end = "3: 0100007F:1538 0100007F:8000 01 00000000:00000000 00:00000000 00000000 0 0 4";
+        let kept = "2: 0100007F:8001 0100007F:1538 01 00000000:00000000 02:00000A2C 00000000 0 0 3";
+        let bare = "1: 0100007F:8000 0100007F:1538 01 00000000:00000000 00:00000000 00000000 0 0 2";
+        assert!(!without_timer(&[listens, other_end, kept].join("\n"), 5432));
+        assert!(without_timer(&[listens, kept, bare].join("\n"), 5432) && !without_timer(bare, 80));
+    }
 
     #[test]
     fn the_topmost_mount_counts() {

@@ -28,6 +28,7 @@ mod postgres;
 mod relay;
 mod repository;
 mod show;
+mod sleeper;
 mod stage;
 mod sweep;
 mod trouble;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         hub::ROLE => hub::serve(rest),
         child::ROLE => Err(child::become_program(rest)),
         keeper::ROLE => keeper::serve(rest.first().map_or("", String::as_str)),
+        sleeper::ROLE => sleeper::sleep(rest.first().map_or("", String::as_str)),
         sweep::ROLE => sweep::sweep(Path::new(rest.first().map_or("", String::as_str))),
         _ => return show::main(),
     };

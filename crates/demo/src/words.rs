@@ -71,6 +71,8 @@ pub(crate) enum Look {
     Mount { target: PathBuf, sentinel: Option<String> },
     /// What a query answers.
     Sql { psql: Vec<String>, query: String, user: User },
+    /// Whether an open connection to a port has no keepalive timer, as the kernel tells.
+    Unprotected { port: u16 },
 }
 
 /// What a keeper answers.
