@@ -35,7 +35,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("no-file", "Something that is no plain file."),
     ("not-read", "A file that is not read because of its name."),
     ("outside", "A path that leads outside the repository."),
-    ("path", "A value that somebody set by hand breaks a path."),
+    ("path", "A value that somebody set by hand breaks a path, or a path asks for what it will not get."),
     ("range", "A value that is out of range."),
     ("symlink", "A symlink instead of a file."),
     ("tag", "YAML tags are not part of the language."),

@@ -141,6 +141,19 @@ impl Reader<'_> {
         let usual = if to.port == Some(POSTGRESQL) { Protocol::Postgresql } else { Protocol::Tcp };
         let words = [("postgresql", Protocol::Postgresql), ("tcp", Protocol::Tcp)];
         let protocol = self.choice("protocol", &words, usual, ledger)?;
+        if probe.as_ref().is_some_and(|wish| wish.user.is_none()) && protocol == Protocol::Postgresql {
+            let message = format!(
+                "{}: PostgreSQL sends keepalives of its own, so without a login nothing is measured here; the open \
+                 connections alone tell whether the path forgets them",
+                self.what
+            );
+            ledger.warning(
+                "path",
+                self.at,
+                message,
+                "say whom to log in as: `probe: {every: daily, user: monitor}`",
+            );
+        }
         let service = self.service(protocol, ledger);
         let intent =
             Intent { idle_timeout: idle_timeout.duration(), blackout_at_most: blackout_at_most.duration() };

@@ -160,6 +160,16 @@ fn what_cannot_be_kept_is_refused_at_its_line() {
 }
 
 #[test]
+fn a_probe_of_postgresql_without_a_login_is_warned_of() {
+    let warnings = |probe: &str| {
+        let fleet = format!("{NODES}{PATH}    probe: {probe}\n");
+        lines(&read(&files(&fleet, &[])).unwrap_or_else(|problems| panic!("{problems}")).1)
+    };
+    assert!(warnings("daily")[0].contains("without a login nothing is measured"));
+    assert_eq!(warnings("{every: daily, user: monitor}"), [""; 0]);
+}
+
+#[test]
 fn explain_shows_the_path_and_its_arithmetic() {
     let repository = good(PATH, &[("tiers/mw.yaml", "version: 1\nsysctl: {path.client: 20}\n")]);
     insta::assert_snapshot!("explain_derived", repository.explain("db1", "sysctl/path.server").unwrap());
