@@ -67,10 +67,15 @@ pub(super) fn silent_ms(socket: &SocketSeen) -> u64 {
     socket.last_ack_recv_ms.min(socket.last_data_recv_ms).into()
 }
 
-/// How long it has been retransmitting, about: the timeouts that have passed add up to the current one, as they double.
+/// The least first retransmission timeout, in milliseconds: `TCP_RTO_MIN`.
+const RTO_MIN_MS: u64 = 200;
+
+/// How long it has been retransmitting, about: the timeouts that have passed, which doubled up to the current one and
+/// stayed there if it is the largest that the kernel allows, and what has passed of the current one.
 pub(super) fn hanging_ms(socket: &SocketSeen) -> u64 {
-    let timeout = u64::from(socket.rto_ms);
-    let passed = timeout - (timeout >> socket.retransmits.min(63));
+    let (timeout, times) = (u64::from(socket.rto_ms), u32::from(socket.retransmits));
+    let first = timeout.checked_shr(times).unwrap_or(0).max(RTO_MIN_MS);
+    let passed: u64 = (0..times).map(|k| (first << k.min(32)).min(timeout)).sum();
     passed + timeout.saturating_sub(socket.expires_ms.into())
 }
 
@@ -145,6 +150,10 @@ mod tests {
         assert_eq!(hanging_ms(&stuck(0)), 3060 + 860);
         assert_eq!(stands(&stuck(11_268)), Standing::Struggling);
         assert_eq!(stands(&stuck(350_000)), Standing::Stuck);
+        // The kernel allows 12.8 s at most: six that doubled up to it, and nine that stayed there.
+        let capped = SocketSeen { retransmits: 15, rto_ms: 12_800, expires_ms: 12_800, ..stuck(11_268) };
+        assert_eq!(hanging_ms(&capped), 12_600 + 9 * 12_800);
+        assert_eq!(stands(&capped), Standing::Stuck);
         let long = SocketSeen { retransmits: 9, rto_ms: 104_448, expires_ms: 60_000, ..stuck(11_268) };
         assert_eq!(stands(&long), Standing::Stuck);
         let fresh = SocketSeen { retransmits: 2, ..stuck(400_000) };
