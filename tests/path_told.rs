@@ -130,8 +130,11 @@ fn a_database_that_is_no_node_has_its_promise_through_sql() {
         "postgresql:\n  managed:\n    server: {host: 10.77.2.2, user: eden, database: eden, tls: \"off\"}\n";
     path(&lab, "addresses: [10.77.2.2]", "5s", "    live: free\n", managed);
     let agent = lab.agent_on_mw();
-    let own =
-        || lab.sql("select coalesce(string_agg(array_to_string(setconfig, ' '), ' '), '') from pg_db_role_setting");
+    let own = || {
+        lab.sql(
+            "select coalesce(string_agg(array_to_string(setconfig, ' '), ' '), '') from pg_db_role_setting",
+        )
+    };
     eventually("what the role may set is set, and what shadowed it is gone", Duration::from_secs(20), || {
         own().contains("tcp_keepalives_idle=1") && !own().contains("tcp_keepalives_idle=0")
     });
