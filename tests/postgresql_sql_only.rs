@@ -223,7 +223,7 @@ fn a_server_that_cannot_be_reached_waits_and_one_that_refuses_us_is_an_error() {
     let apply = || node.run(&["apply", "--spec", spec.to_str().unwrap(), "--node", "n1"]);
     node.sh("chmod 0644 /etc/evenkeel/pg.password");
     let out = apply();
-    assert!(out.status.code() == Some(1) && text(&out).contains("chmod 0400"), "{}", text(&out));
+    assert!(out.status.code() == Some(1) && text(&out).contains("chmod 0600"), "{}", text(&out));
     node.sh("chmod 0400 /etc/evenkeel/pg.password; cp /etc/evenkeel/server.pem /etc/evenkeel/ca.pem");
     let out = apply();
     assert!(out.status.code() == Some(1) && !text(&out).contains(CANARY), "{}", text(&out));

@@ -36,8 +36,8 @@ pub use promise::{
     retransmission_worst_ms,
 };
 pub use socket::{
-    BadNet, Holders, Net, Side, SocketId, SocketOwner, SocketPowers, SocketQuestion, SocketSeen, SocketTimer,
-    SocketTimers, SocketsSeen,
+    BadNet, Holders, Net, STUCK_RETRANSMITS, Side, SocketId, SocketOwner, SocketPowers, SocketQuestion,
+    SocketSeen, SocketTimer, SocketTimers, SocketsSeen,
 };
 pub use spec::{Identity, Item, Origin, Spec};
 pub use words::{DurationWord, FileMode, SizeWord, WordError};

@@ -95,11 +95,13 @@ pub enum Protocol {
 }
 
 /// What becomes of connections that are open, in order of disruption.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Live {
     /// They are not looked at.
     Off,
     /// Told, and left as they are.
+    #[default]
     Report,
     /// Given the right timers while they are open.
     Retune,

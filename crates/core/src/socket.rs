@@ -146,13 +146,18 @@ pub struct SocketQuestion {
     pub holders: Holders,
 }
 
+/// Unanswered retransmissions in a row from which a connection makes no progress: one lost packet is none, nor are two. At
+/// 200 ms and doubling that is 1.4 s and more.
+pub const STUCK_RETRANSMITS: u8 = 3;
+
 /// Of which connections to tell who holds them: going through everybody's descriptors costs more than all the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holders {
     /// Of every one.
     All,
     /// Of those that may want something done: with no timer, with a keepalive timer that runs for longer than this, or
-    /// retransmitting for the third time or more.
+    /// retransmitting
+    /// [`STUCK_RETRANSMITS`] times or more.
     OfTheUnprotected {
         /// In milliseconds.
         armed_at_most_ms: u64,
@@ -168,7 +173,7 @@ impl Holders {
             Self::OfTheUnprotected { armed_at_most_ms } => match timer {
                 SocketTimer::Off => true,
                 SocketTimer::Keepalive => u64::from(expires_ms) > *armed_at_most_ms,
-                SocketTimer::Retransmit => retransmits >= 3,
+                SocketTimer::Retransmit => retransmits >= STUCK_RETRANSMITS,
                 SocketTimer::ZeroWindow | SocketTimer::Other => false,
             },
         }

@@ -164,7 +164,7 @@ fn only_a_server_that_is_vouched_for_is_spoken_to() {
     ask(&cluster.remote("127.0.0.1", PgTls::Require, Some("ca.pem"))).unwrap();
     ask(&cluster.remote("127.0.0.1", PgTls::Require, None)).unwrap();
     std::fs::set_permissions(cluster.secret(), PermissionsExt::from_mode(0o640)).unwrap();
-    assert!(refused(&cluster.full()).contains("chmod 0400"));
+    assert!(refused(&cluster.full()).contains("chmod 0600"));
     std::fs::set_permissions(cluster.secret(), PermissionsExt::from_mode(0o400)).unwrap();
     std::fs::write(cluster.secret(), format!("{CANARY}-wrong")).unwrap();
     assert!(refused(&cluster.full()).contains("password authentication failed"));

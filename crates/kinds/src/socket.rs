@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub use want::{Remedy, Want};
+pub use want::Want;
 
 /// Open TCP connections of a path.
 pub struct Socket;
@@ -67,7 +67,7 @@ cache:
                 ("port".to_owned(), json!(end.port)),
                 ("idle_timeout".to_owned(), json!(end.idle_timeout)),
                 ("blackout_at_most".to_owned(), json!(end.blackout_at_most)),
-                ("live".to_owned(), json!(end.live.word())),
+                ("live".to_owned(), json!(end.live)),
             ]);
             if !end.peers.is_empty() {
                 fields.insert("peers".to_owned(), json!(end.peers));
@@ -96,7 +96,7 @@ cache:
                 memory::question(want, &sockets.sockets).and_then(|question| node.measured(&question));
             Ok(Seen { sockets, memory })
         };
-        let looked_at = section.kept().filter(|(_, want, _)| want.live != Remedy::Off);
+        let looked_at = section.kept().filter(|(_, want, _)| want.live != Live::Off);
         let seen: BTreeMap<_, _> = looked_at.map(|(name, want, _)| (name.to_owned(), seen(want))).collect();
         let powers = if seen.is_empty() { SocketPowers::default() } else { node.socket_powers() };
         Ok(Have { seen, powers })

@@ -3,19 +3,14 @@
 //! A server closes what has not logged in after `authentication_timeout`, 60 s. The password is never an argument and
 //! never in the connection's description: it comes from a file that nobody else can read.
 
-use crate::files;
+use crate::postgres::secret;
 use evenkeel_core::Fault;
-use rustix::fs::{Mode, OFlags};
-use std::fs::File;
-use std::io;
 use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 use tokio_postgres::config::Host;
 use tokio_postgres::{Config, Error, NoTls};
 
-/// The longest password that is read, in bytes.
-const LONGEST: usize = 4096;
 /// What would end the silence from the server's side, put off as far as it goes. A server that does not know one of
 /// them, or a pool in front of it, may refuse; then that one is as it is.
 const QUIET: [&str; 2] = ["SET tcp_keepalives_idle = 32767", "SET idle_session_timeout = 0"];
@@ -55,19 +50,14 @@ impl Login {
         Ok(Self { config })
     }
 
-    /// The same, with the password that is in a file: its first line.
+    /// The same, with the password that is in a file, on its only line.
     ///
     /// # Errors
     /// The file cannot be read, is no regular file, is somebody else's, or can be read by others than its owner.
     pub fn password_file(mut self, path: &Path) -> Result<Self, Fault> {
-        let doing = || format!("read the password in {}", path.display());
-        let secret = secret(path).map_err(|error| Fault::from(doing(), error))?;
-        let line = secret.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            return Err(Fault::new(format!("{}: its first line is empty", doing())));
-        }
-        self.config.password(line);
+        let password = secret::from(path)
+            .map_err(|error| Fault::from(format!("read the password in {}", path.display()), error))?;
+        self.config.password(password);
         Ok(self)
     }
 
@@ -106,23 +96,4 @@ impl Login {
         let _ = connection.await;
         Ok(())
     }
-}
-
-/// The bytes of a file that only its owner can read, who is us or root.
-fn secret(path: &Path) -> io::Result<Vec<u8>> {
-    let fd = rustix::fs::open(path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
-    let stat = rustix::fs::fstat(&fd)?;
-    files::refuse_irregular(&stat)?;
-    if stat.st_mode & 0o077 != 0 {
-        let mode = stat.st_mode & 0o7777;
-        let why = format!("others may read it (its mode is {mode:04o}): chmod 0600 {}", path.display());
-        return Err(io::Error::other(why));
-    }
-    if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::other(format!(
-            "it belongs to user {}, who is neither you nor root",
-            stat.st_uid
-        )));
-    }
-    files::read_capped(File::from(fd), &stat, LONGEST)
 }

@@ -6,7 +6,7 @@
 mod conninfo;
 mod facts;
 mod remote;
-mod secret;
+pub(crate) mod secret;
 mod session;
 mod tls;
 mod wary;

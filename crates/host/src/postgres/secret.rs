@@ -34,14 +34,15 @@ fn credential(name: &str, doing: &str) -> Result<PathBuf, Fault> {
     Ok(folder.join(name))
 }
 
-fn from(path: &Path) -> io::Result<String> {
+/// The only line of a file that nobody else may use.
+pub(crate) fn from(path: &Path) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
     let stat = rustix::fs::fstat(&file)?;
     files::refuse_irregular(&stat)?;
     let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::PermissionDenied, why.to_owned()));
     if stat.st_mode & 0o077 != 0 {
-        return refuse("others than its owner may use the file: chmod 0400");
+        return refuse("others than its owner may use the file: chmod 0600");
     }
     if stat.st_uid != 0 && stat.st_uid != rustix::process::geteuid().as_raw() {
         return refuse("it belongs to somebody else than root: chown root");
@@ -77,7 +78,7 @@ mod tests {
         for open in [0o640, 0o604, 0o620] {
             mode(open);
             let why = chain(&read(&secret, "ask PostgreSQL rds").unwrap_err());
-            assert!(why.contains("chmod 0400") && !why.contains("canary"), "{why}");
+            assert!(why.contains("chmod 0600") && !why.contains("canary"), "{why}");
         }
         mode(0o400);
         assert_eq!(read(&secret, "ask").unwrap().as_deref(), Some("s3cret canary"));

@@ -6,7 +6,7 @@ use super::namespaces::{self, Barred};
 use super::proc::Proc;
 use super::wire::Raw;
 use super::{Sockets, owner, powers};
-use evenkeel_core::{Class, Fault, SocketId, SocketTimer, SocketTimers};
+use evenkeel_core::{Class, Fault, STUCK_RETRANSMITS, SocketId, SocketTimer, SocketTimers};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
@@ -15,9 +15,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
-
-/// Unanswered retransmissions in a row from which a connection counts as stuck: one lost packet is none, nor are two.
-const STUCK: u8 = 3;
 
 /// What a descriptor of another process turned out to be.
 enum Duplicate {
@@ -131,7 +128,7 @@ pub(super) fn free(sockets: &Sockets, socket: &SocketId, doing: &dyn Display) ->
 }
 
 fn is_stuck(now: &Raw) -> bool {
-    now.timer == SocketTimer::Retransmit && now.retransmits >= STUCK && now.unacked > 0
+    now.timer == SocketTimer::Retransmit && now.retransmits >= STUCK_RETRANSMITS && now.unacked > 0
 }
 
 /// Ask in the connection's network namespace. One that is gone, or whose namespace is, comes to `None`.

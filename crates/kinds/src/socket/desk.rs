@@ -1,11 +1,11 @@
 //! Where a plan for the connections of one path is put together.
 
 use super::judge::{Standing, about_to_be_forgotten, standing};
-use super::want::{Remedy, Want};
+use super::want::Want;
 use super::{Look, memory};
 use evenkeel_core::{
-    Class, Drift, Finding, ItemPlan, Layer, Promise, SocketPowers, SocketSeen, SocketTimers, Step, Task,
-    Verdict,
+    Class, Drift, Finding, ItemPlan, Layer, Live, Promise, SocketPowers, SocketSeen, SocketTimers, Step,
+    Task, Verdict,
 };
 use std::collections::BTreeMap;
 
@@ -82,7 +82,7 @@ impl Bench<'_> {
         let observed = format!("{}{soon}{}", stands.words(), held(socket));
         let desired = format!("a probe within {} s of silence", self.promise.keepalive_time);
         let off = drift(socket, observed, desired);
-        if self.want.live < Remedy::Retune {
+        if self.want.live < Live::Retune {
             return self.leave(
                 Verdict::NonCompliant,
                 "left unprotected, as the path says `live: report`",
@@ -114,7 +114,7 @@ impl Bench<'_> {
         let observed = format!("{}{}", Standing::Stuck.words(), held(socket));
         let desired = format!("an error after {} at most", self.want.blackout_at_most);
         let off = drift(socket, observed, desired);
-        if self.want.live < Remedy::Free {
+        if self.want.live < Live::Free {
             let live = self.want.live.word();
             let why = format!("left hanging, as the path says `live: {live}`; `free` would end them");
             return self.leave(Verdict::NonCompliant, &why, off);
@@ -136,17 +136,6 @@ impl Bench<'_> {
             }
         }
         (self.item, self.tasks)
-    }
-}
-
-impl Remedy {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Report => "report",
-            Self::Retune => "retune",
-            Self::Free => "free",
-        }
     }
 }
 

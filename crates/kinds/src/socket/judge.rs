@@ -1,10 +1,7 @@
 //! How one connection stands: protected, unprotected, stuck, or with its fate in its own hands at the moment.
 
 use super::want::Want;
-use evenkeel_core::{Promise, SocketSeen, SocketTimer};
-
-/// Unanswered retransmissions in a row from which a connection makes no progress: at 200 ms and doubling, 1.4 s and more.
-pub(super) const STUCK: u8 = 3;
+use evenkeel_core::{Promise, STUCK_RETRANSMITS, SocketSeen, SocketTimer};
 
 /// How one connection stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +42,9 @@ impl Standing {
 /// How a connection stands towards a promise.
 pub(super) fn standing(socket: &SocketSeen, want: &Want, promise: &Promise) -> Standing {
     match socket.timer {
-        SocketTimer::Retransmit if socket.retransmits < STUCK || socket.unacked == 0 => Standing::Busy,
+        SocketTimer::Retransmit if socket.retransmits < STUCK_RETRANSMITS || socket.unacked == 0 => {
+            Standing::Busy
+        }
         SocketTimer::Retransmit if dead(socket, want) => Standing::Stuck,
         SocketTimer::Retransmit => Standing::Struggling,
         SocketTimer::Off => Standing::Bare,

@@ -1,6 +1,6 @@
 //! What a spec can say of the connections of a path; mostly nobody says it, and it follows from the path.
 
-use evenkeel_core::{Complaint, DurationWord, Intent, Net, ProbeWish, Promise, Side, Unkeepable};
+use evenkeel_core::{Complaint, DurationWord, Intent, Live, Net, ProbeWish, Promise, Side, Unkeepable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -22,25 +22,10 @@ pub struct Want {
     pub blackout_at_most: DurationWord,
     /// What becomes of connections that break this.
     #[serde(default)]
-    pub live: Remedy,
+    pub live: Live,
     /// How the path's memory is measured in the background, from the client's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeWish>,
-}
-
-/// What becomes of a connection that breaks the promise, in order of disruption.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Remedy {
-    /// Nobody looks.
-    Off,
-    /// It is told.
-    #[default]
-    Report,
-    /// Its timers are set while it is open.
-    Retune,
-    /// That, and one that retransmits into nothing is ended.
-    Free,
 }
 
 /// The longest between two looks: what a slow timer does anyway.
@@ -63,7 +48,7 @@ impl Want {
     /// How often to look: five times before the path forgets, and thrice before a request has hung for too long.
     pub(super) fn pace(&self) -> Option<Duration> {
         let soon = (self.intent().idle_timeout / 5).min(self.intent().blackout_at_most / 3);
-        (self.live != Remedy::Off).then(|| soon.clamp(FASTEST, SLOWEST))
+        (self.live != Live::Off).then(|| soon.clamp(FASTEST, SLOWEST))
     }
 }
 
