@@ -25,6 +25,10 @@ pub struct Outcome {
     pub repaired: Vec<Drift>,
     /// Where the spec says it; empty for what it does not say any more.
     pub declared_at: Option<String>,
+    /// [`ItemPlan::facts`], of the last look.
+    pub facts: BTreeMap<String, String>,
+    /// [`ItemPlan::progress`], of the last look.
+    pub progress: Option<String>,
 }
 
 /// Bring the node to the spec, one kind after another.
@@ -145,7 +149,9 @@ fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
     merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));
     let origin = goal.items().get(name).map(|item| item.origin.to_string());
     let id = format!("{}/{name}", goal.kind());
-    Outcome { id, status, phase, reason, drift, repaired, declared_at: origin }
+    let seen = after.unwrap_or(look.before);
+    let (facts, progress) = (seen.facts.clone(), seen.progress.clone());
+    Outcome { id, status, phase, reason, drift, repaired, declared_at: origin, facts, progress }
 }
 
 /// What became of the drift that steps were to put right; nothing where there was none.
@@ -231,6 +237,8 @@ fn unseen(goal: &dyn Goal, fault: &Fault) -> Vec<Outcome> {
         drift: vec![],
         repaired: vec![],
         declared_at: Some(item.origin.to_string()),
+        facts: BTreeMap::new(),
+        progress: None,
     };
     goal.items().iter().map(one).collect()
 }
@@ -254,6 +262,15 @@ mod tests {
         "toy.key".parse().unwrap()
     }
 
+    fn inside(name: &str, node: &dyn Sensor) -> Option<crate::Inside> {
+        let within = std::time::Duration::from_secs(1);
+        let question = crate::FolderQuestion { folder: path(name), sentinel: None, write: false, within };
+        match node.folders(&[question]).pop()? {
+            crate::FolderSeen::Answers(inside) => Some(inside),
+            _ => None,
+        }
+    }
+
     fn off(attr: &str, layer: Layer) -> Drift {
         Drift { attr: attr.into(), layer, observed: None, desired: "so".into() }
     }
@@ -270,7 +287,7 @@ mod tests {
             for name in section.items.keys() {
                 let file = node.read(&path(name))?;
                 have.files.extend(file.map(|text| (path(name), text)));
-                have.insides.insert(path(name), node.inside(&path(name), None)?);
+                have.insides.extend(inside(name, node).map(|inside| (path(name), inside)));
             }
             if have.files.values().any(|text| text == "broken") {
                 return Err(Fault::new("look at the toy"));
@@ -295,7 +312,8 @@ mod tests {
                     && have.insides[&path(name)].owner.as_deref() == Some("root")
                 {
                     told.drift.push(off("owner", Layer::Mount));
-                    let step = Step::Own { path: path(name), owner: Some("toy".into()), mode: None };
+                    let step =
+                        Step::Own { path: path(name), owner: Some("toy".into()), group: None, mode: None };
                     plan.tasks.push(Task::new(name, step));
                 } else if want.contains_key("restless") {
                     told.drift.push(off("restless", Layer::Daemon));

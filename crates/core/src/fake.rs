@@ -4,14 +4,20 @@
 //! lenient: a unit starts as it was when systemd last read it, a server holds what it last reloaded, a kernel knows
 //! no parameter that is not in its map. It never touches the machine.
 
+mod files;
+mod folders;
 mod path;
 mod postgres;
+mod rest;
 mod sockets;
+mod units;
 
-use crate::Measured;
-use crate::{Actuator, Fault, Sensor, Step, SystemdVerb};
-use crate::{Inside, MountEntry, PgFacts, PgQuestion, PgServer, SysctlKey, SysctlSeen};
+use crate::{Actuator, Fault, Measured, Sensor, Step};
+use crate::{Covered, FileSeen, FolderQuestion, FolderSeen, Holder, Inside, MirrorQuestion, MirrorSeen};
 use crate::{MemoryQuestion, SocketPowers, SocketQuestion, SocketSeen, SocketsSeen};
+use crate::{MountEntry, PgFacts, PgQuestion, PgServer, SysctlKey, SysctlSeen};
+use crate::{Probe, Probed, Probing, Secret, UnitSeen};
+pub use folders::root_folder;
 pub use path::path_end;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -35,6 +41,34 @@ pub struct FakeNode {
     pub backings: BTreeMap<String, PathBuf>,
     /// What a look into a folder tells.
     pub insides: BTreeMap<PathBuf, Inside>,
+    /// Folders that do not answer, or answer something else.
+    pub silent: BTreeMap<PathBuf, FolderSeen>,
+    /// What lies in folders themselves, below what is mounted on them; nothing in others.
+    pub covered: BTreeMap<PathBuf, Covered>,
+    /// Who holds what is mounted at a place.
+    pub holders: BTreeMap<PathBuf, Vec<Holder>>,
+    /// Owner, group and permission bits of files; `root`, `root`, 0644 for others.
+    pub owned: BTreeMap<PathBuf, (String, String, u32)>,
+    /// Its users beside root, and their numbers.
+    pub users: BTreeMap<String, u32>,
+    /// Its groups beside root, and their numbers.
+    pub groups: BTreeMap<String, u32>,
+    /// Copies of files as they were before the first change.
+    pub before: BTreeMap<PathBuf, String>,
+    /// The agent's credentials.
+    pub credentials: BTreeMap<String, String>,
+    /// What systemd knows of units that are no mounts.
+    pub units: BTreeMap<String, UnitSeen>,
+    /// What probes are told; others fail.
+    pub probings: Vec<(Probed, Probing)>,
+    /// How folders stand to where they come from, by the folder.
+    pub mirrors: BTreeMap<String, MirrorSeen>,
+    /// Groups whose slots other nodes have.
+    pub slots_gone: BTreeSet<String>,
+    /// Slots that are ours: group and holder.
+    pub slots: BTreeSet<(String, String)>,
+    /// The time, in seconds since 1970.
+    pub time: i64,
     /// Whether systemd runs.
     pub systemd: bool,
     /// Unit files as systemd last read them.
@@ -58,8 +92,6 @@ pub struct FakeNode {
     /// Every step it was asked to perform.
     pub done: Vec<Step>,
 }
-
-const UNITS: &str = "/etc/systemd/system";
 
 impl Sensor for FakeNode {
     fn read(&self, path: &Path) -> Result<Option<String>, Fault> {
@@ -90,12 +122,44 @@ impl Sensor for FakeNode {
     fn backing(&self, device: &str) -> Option<PathBuf> {
         self.backings.get(device).cloned()
     }
-    fn inside(&self, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault> {
-        let seen = self.insides.get(folder).cloned().unwrap_or_else(root_folder);
-        Ok(Inside { sentinel: sentinel.map(|_| seen.sentinel.unwrap_or(true)), ..seen })
+    fn folders(&self, questions: &[FolderQuestion]) -> Vec<FolderSeen> {
+        questions.iter().map(|question| self.look_into(question)).collect()
+    }
+    fn covered(&self, folder: &Path) -> Result<Option<Covered>, Fault> {
+        Ok(self.resolve(folder)?.map(|real| self.covered.get(&real).cloned().unwrap_or_default()))
+    }
+    fn holders(&self, target: &Path) -> Result<Vec<Holder>, Fault> {
+        Ok(self.holders.get(target).cloned().unwrap_or_default())
+    }
+    fn file(&self, path: &Path) -> Result<Option<FileSeen>, Fault> {
+        Ok(self.see_file(path))
+    }
+    fn user(&self, name: &str) -> Result<Option<u32>, Fault> {
+        Ok(if name == "root" { Some(0) } else { self.users.get(name).copied() })
+    }
+    fn group(&self, name: &str) -> Result<Option<u32>, Fault> {
+        Ok(if name == "root" { Some(0) } else { self.groups.get(name).copied() })
+    }
+    fn credential(&self, name: &str) -> Result<Option<Secret>, Fault> {
+        Ok(self.credentials.get(name).map(Secret::new))
+    }
+    fn fingerprint(&self, text: &Secret) -> String {
+        format!("fingerprint of {} bytes", text.reveal().len())
     }
     fn systemd(&self) -> bool {
         self.systemd
+    }
+    fn units(&self, names: &[String]) -> Result<BTreeMap<String, UnitSeen>, Fault> {
+        self.see_units(names)
+    }
+    fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
+        probes.iter().map(|probe| self.ask(&probe.what)).collect()
+    }
+    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen {
+        self.mirrors.get(&question.job.to).cloned().unwrap_or_default()
+    }
+    fn now(&self) -> i64 {
+        self.time
     }
     fn owes(&self, debt: &str) -> bool {
         self.owed.contains(debt)
@@ -138,7 +202,21 @@ impl Actuator for FakeNode {
             Step::MakeFolder { path } => {
                 self.missing.retain(|gone| !path.starts_with(gone));
             }
-            Step::Own { path, owner, mode } => self.own(path, owner.as_deref(), *mode),
+            Step::Own { path, owner, group, mode } => {
+                self.own(path, owner.as_deref(), group.as_deref(), *mode);
+            }
+            Step::KeepBefore { path } => self.keep_before(path),
+            Step::PutFile { path, text, owner, group, mode } => {
+                self.files.insert(path.clone(), text.reveal().to_owned());
+                self.own(path, owner.as_deref(), group.as_deref(), *mode);
+            }
+            Step::SetImmutable { path, on } => self.set_immutable(path, *on),
+            Step::Seed { path, .. } => self.seed(path),
+            Step::Mirror { job } => self.carry_over(job),
+            Step::TakeSlot { group, holder } => return self.take_slot(group, holder),
+            Step::LeaveSlot { group, holder } => {
+                self.slots.remove(&(group.clone(), holder.clone()));
+            }
             Step::Mount { source, target, fstype, options } => {
                 return self.mount(source, target, fstype, options);
             }
@@ -157,10 +235,6 @@ impl Actuator for FakeNode {
         }
         Ok(())
     }
-}
-
-fn root_folder() -> Inside {
-    Inside { uid: 0, owner: Some("root".into()), mode: 0o755, sentinel: None }
 }
 
 impl FakeNode {
@@ -184,12 +258,6 @@ impl FakeNode {
         let held = self.sysctls.get_mut(key).ok_or_else(|| Fault::new(format!("no parameter {key}")))?;
         value.clone_into(held);
         Ok(())
-    }
-
-    fn own(&mut self, path: &Path, owner: Option<&str>, mode: Option<u32>) {
-        let inside = self.insides.entry(path.to_owned()).or_insert_with(root_folder);
-        inside.owner = owner.map(str::to_owned).or(inside.owner.take());
-        inside.mode = mode.unwrap_or(inside.mode);
     }
 
     /// The folder of a filesystem that a path lies in, as the topmost mount above it tells.
@@ -273,41 +341,5 @@ impl FakeNode {
                 entry.options.push(option.to_owned());
             }
         }
-    }
-
-    fn systemctl(&mut self, verb: SystemdVerb, unit: &str) -> Result<(), Fault> {
-        if verb == SystemdVerb::DaemonReload {
-            let units = self.files.iter().filter_map(|(path, text)| {
-                let name = path.strip_prefix(UNITS).ok()?.to_str()?;
-                (!name.contains('/')).then(|| (name.to_owned(), text.clone()))
-            });
-            self.loaded = units.collect();
-            return Ok(());
-        }
-        // Enabling works on the file, starting on what was read from it.
-        let on_disk = self.files.get(&Path::new(UNITS).join(unit));
-        let text = match verb {
-            SystemdVerb::Enable | SystemdVerb::Disable => on_disk,
-            _ => self.loaded.get(unit),
-        };
-        let text = text.cloned().ok_or_else(|| Fault::new(format!("systemd knows no unit {unit}")))?;
-        let line = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default();
-        let wants = Path::new(UNITS).join(format!("{}.wants", line("WantedBy="))).join(unit);
-        let target = PathBuf::from(line("Where=").replace("%%", "%"));
-        match verb {
-            SystemdVerb::Start => {
-                let options: Vec<String> = line("Options=").split(',').map(str::to_owned).collect();
-                self.mount(&line("What=").replace("%%", "%"), &target, line("Type="), &options)?;
-            }
-            SystemdVerb::Stop => self.unmount(&target),
-            SystemdVerb::Enable => {
-                self.files.insert(wants, String::new());
-            }
-            SystemdVerb::Disable => {
-                self.files.remove(&wants);
-            }
-            SystemdVerb::Reload | SystemdVerb::DaemonReload => {}
-        }
-        Ok(())
     }
 }

@@ -22,6 +22,10 @@ pub trait Kind: Sync + 'static {
     const SHORTHAND: Option<&'static str> = None;
     /// Fields that cannot stand together: where a later layer says the first, the others from below are dropped.
     const DISPLACES: &'static [(&'static str, &'static [&'static str])] = &[];
+    /// Fields that name a file of the repository, each with the field that the file's text is put into.
+    const PAYLOADS: &'static [(&'static str, &'static str)] = &[];
+    /// Fields in whose text `${node}` and the like stand for what is known of the node.
+    const SUBSTITUTED: &'static [&'static str] = &[];
     /// One item of its section, without `mode` and `absent`, which every item has.
     type Want: DeserializeOwned + Serialize + JsonSchema + Send + Sync;
     /// What the node was seen to have, for the whole section.
@@ -59,6 +63,11 @@ pub trait Kind: Sync + 'static {
         _node: &dyn Sensor,
     ) -> Result<Vec<Witness>, Fault> {
         Ok(vec![])
+    }
+    /// What of an item must not differ between nodes of one tier; `of` is each node, or glob, with what it wants. Pure.
+    #[must_use]
+    fn across(_name: &str, _of: &[(&str, &Self::Want)]) -> Vec<Complaint> {
+        vec![]
     }
     /// What on the node should wake a pass over this section.
     #[must_use]
@@ -203,6 +212,10 @@ pub trait AnyKind: Sync {
     fn shorthand(&self) -> Option<&'static str>;
     /// [`Kind::DISPLACES`].
     fn displaces(&self) -> &'static [(&'static str, &'static [&'static str])];
+    /// [`Kind::PAYLOADS`].
+    fn payloads(&self) -> &'static [(&'static str, &'static str)];
+    /// [`Kind::SUBSTITUTED`].
+    fn substituted(&self) -> &'static [&'static str];
     /// The JSON Schema of one item's fields, without `mode` and `absent`.
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema;
     /// Read one item only to find what is wrong with it: errors of shape, then [`Kind::check`].
@@ -211,6 +224,8 @@ pub trait AnyKind: Sync {
     fn derive(&self, paths: &[PathEnd], said: &BTreeMap<String, Value>) -> Vec<Derived>;
     /// [`Kind::check_paths`]; an item that cannot be read has nothing to say here.
     fn check_paths(&self, name: &str, raw: &RawItem, paths: &[PathEnd]) -> Vec<Complaint>;
+    /// [`Kind::across`]; what cannot be read, or is to be absent, has nothing to say here.
+    fn across(&self, name: &str, of: &[(&str, &RawItem)]) -> Vec<Complaint>;
     /// Read a whole section.
     ///
     /// # Errors
@@ -318,6 +333,21 @@ impl<K: Kind> AnyKind for K {
     }
     fn displaces(&self) -> &'static [(&'static str, &'static [&'static str])] {
         K::DISPLACES
+    }
+    fn payloads(&self) -> &'static [(&'static str, &'static str)] {
+        K::PAYLOADS
+    }
+    fn substituted(&self) -> &'static [&'static str] {
+        K::SUBSTITUTED
+    }
+    fn across(&self, name: &str, of: &[(&str, &RawItem)]) -> Vec<Complaint> {
+        let kept = |(node, raw): &(&'_ str, &RawItem)| match wish::<K>(raw) {
+            Ok(Wish::Keep(want)) => Some(((*node).to_owned(), want)),
+            _ => None,
+        };
+        let kept: Vec<(String, K::Want)> = of.iter().filter_map(kept).collect();
+        let of: Vec<(&str, &K::Want)> = kept.iter().map(|(node, want)| (node.as_str(), want)).collect();
+        K::across(name, &of)
     }
     fn schema(&self, generator: &mut SchemaGenerator) -> Schema {
         generator.subschema_for::<K::Want>()

@@ -2,8 +2,11 @@
 
 use crate::ageing::Observation;
 use crate::{
-    Fault, MemoryQuestion, PgFacts, PgQuestion, PgServer, SocketPowers, SocketQuestion, SocketsSeen, Step,
+    Covered, Fault, FileSeen, FolderQuestion, FolderSeen, Holder, MemoryQuestion, MirrorQuestion, MirrorSeen,
+    PgFacts, PgQuestion, PgServer, Probe, Probing, Secret, SocketPowers, SocketQuestion, SocketsSeen, Step,
+    UnitSeen,
 };
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Everything a kind may learn about the node. Every look has a deadline of its own; none of them changes anything.
@@ -41,14 +44,58 @@ pub trait Sensor {
     fn mounts(&self) -> Result<Vec<MountEntry>, Fault>;
     /// What a block device stands for: the file behind a loop device.
     fn backing(&self, device: &str) -> Option<PathBuf>;
-    /// Look into a folder that may lie in a mount: its owner and mode, and whether `sentinel` is in it.
-    /// Guarded by a deadline; a share that hangs is a fault of this call alone.
+    /// Look into folders that may lie in mounts, all at once: one answer each, in their order. The longest deadline
+    /// among them bounds the whole call.
+    fn folders(&self, questions: &[FolderQuestion]) -> Vec<FolderSeen>;
+    /// What lies in a folder itself, below whatever is mounted on it; `None` where there is no such folder. Does not
+    /// touch the filesystem mounted there.
     ///
     /// # Errors
-    /// It did not answer in time, or not well.
-    fn inside(&self, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault>;
+    /// It cannot be looked at.
+    fn covered(&self, folder: &Path) -> Result<Option<Covered>, Fault>;
+    /// Which processes hold what is mounted at a place: by an open file, a working folder or a mapping.
+    ///
+    /// # Errors
+    /// The processes cannot be looked at.
+    fn holders(&self, target: &Path) -> Result<Vec<Holder>, Fault>;
+    /// A regular file with its owner and permission bits, or `None` where there is no such file. Reads as
+    /// [`Sensor::read`] does.
+    ///
+    /// # Errors
+    /// It is there and cannot be read.
+    fn file(&self, path: &Path) -> Result<Option<FileSeen>, Fault>;
+    /// The number of a user, or `None` where this node knows no such user.
+    ///
+    /// # Errors
+    /// Nobody can say, because a directory service does not answer.
+    fn user(&self, name: &str) -> Result<Option<u32>, Fault>;
+    /// The number of a group, or `None` where this node knows no such group.
+    ///
+    /// # Errors
+    /// Nobody can say, because a directory service does not answer.
+    fn group(&self, name: &str) -> Result<Option<u32>, Fault>;
+    /// A systemd credential of the agent's, or `None` where it was given none of this name.
+    ///
+    /// # Errors
+    /// It is there and cannot be read, or is no text.
+    fn credential(&self, name: &str) -> Result<Option<Secret>, Fault>;
+    /// A short text by which two secrets can be told apart, and none be guessed: a keyed hash.
+    fn fingerprint(&self, text: &Secret) -> String;
     /// Whether systemd runs here as the service manager.
     fn systemd(&self) -> bool;
+    /// What systemd knows of these units, by the names that were asked for; one it has never heard of has
+    /// `load` `not-found`.
+    ///
+    /// # Errors
+    /// systemd does not answer, or does not run here.
+    fn units(&self, names: &[String]) -> Result<BTreeMap<String, UnitSeen>, Fault>;
+    /// Ask whatever should answer, all at once: one answer each, in their order. The longest time among them bounds the
+    /// whole call.
+    fn probe(&self, probes: &[Probe]) -> Vec<Probing>;
+    /// How two folders stand to each other. Asking begins a comparison that is due, and waits for none.
+    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen;
+    /// The time, in seconds since 1970. A kind asks it only while it looks.
+    fn now(&self) -> i64;
     /// Whether a debt was noted and not settled since boot. See [`Step::Owe`].
     fn owes(&self, debt: &str) -> bool;
     /// Ask a running PostgreSQL server.
@@ -182,17 +229,4 @@ pub struct MountEntry {
     pub source: String,
     /// Options of the filesystem: `size=1024k`.
     pub super_options: Vec<String>,
-}
-
-/// What a look into a folder told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inside {
-    /// Its owner's number.
-    pub uid: u32,
-    /// Its owner's name, where the number has one.
-    pub owner: Option<String>,
-    /// Its permission bits.
-    pub mode: u32,
-    /// Whether the sentinel is there; `None` where none was asked for.
-    pub sentinel: Option<bool>,
 }

@@ -1,6 +1,6 @@
 //! A plan: what is off, and the steps that would put it right.
 
-use crate::{Drift, PgServer, SocketId, SocketTimers, SysctlKey};
+use crate::{Drift, MirrorJob, PgServer, Secret, SocketId, SocketTimers, SysctlKey};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -23,6 +23,11 @@ pub struct ItemPlan {
     pub drift: Vec<Drift>,
     /// What else there is to say: what is off and not ours to change, what waits, what could not be seen.
     pub findings: Vec<Finding>,
+    /// What is worth knowing of it beside its status, by name: the number that an owner's name stands for, the last
+    /// success of a transfer. Told with a report whenever one changes, and never part of its status.
+    pub facts: BTreeMap<String, String>,
+    /// How far something has come that takes its time, for `status`. Never a reason to tell anybody anything.
+    pub progress: Option<String>,
 }
 
 /// Something about an item that no step of ours would put right, now.
@@ -99,14 +104,69 @@ pub enum Step {
         /// Where.
         path: PathBuf,
     },
-    /// Set owner and permission bits of one folder that may lie in a mount. Guarded by a deadline.
+    /// Set owner, group and permission bits of one folder or file that may lie in a mount. Guarded by a deadline.
     Own {
         /// Where.
         path: PathBuf,
         /// A user's name.
         owner: Option<String>,
+        /// A group's name.
+        group: Option<String>,
         /// Permission bits.
         mode: Option<u32>,
+    },
+    /// Keep a copy of a file as it is now, for good, unless one is kept already or there is no such file.
+    KeepBefore {
+        /// Where.
+        path: PathBuf,
+    },
+    /// Replace a file, whole and atomically, with owner, group and permission bits. Unlike [`Step::WriteFile`] it sets
+    /// those on a file that is there too, and never lets the new text be seen with other ones.
+    PutFile {
+        /// Where.
+        path: PathBuf,
+        /// Its new text.
+        text: Secret,
+        /// A user's name; the old file's owner, or root, where nobody is named.
+        owner: Option<String>,
+        /// A group's name; the old file's group, or root, where none is named.
+        group: Option<String>,
+        /// Permission bits; the old file's, or 0644, where none are said.
+        mode: Option<u32>,
+    },
+    /// Set or clear the flag that keeps a folder from being written to, below whatever is mounted on it.
+    SetImmutable {
+        /// Where.
+        path: PathBuf,
+        /// Whether nothing can be written there.
+        on: bool,
+    },
+    /// Copy what lies below a mount into what is mounted there, where that has nothing in it yet but its sentinel.
+    Seed {
+        /// Where.
+        path: PathBuf,
+        /// The mark of the right export, which is no content.
+        sentinel: Option<String>,
+    },
+    /// Carry over what differs between two folders. Goes on in the background where it takes long; asked for again, it
+    /// is the same transfer.
+    Mirror {
+        /// Which.
+        job: MirrorJob,
+    },
+    /// Take a slot of the fleet, so that no two nodes are disturbed at once. It is ours again where we have it already.
+    TakeSlot {
+        /// The group that shares slots, such as a tier.
+        group: String,
+        /// Who takes it, on this node: a kind's name. A node has one for each.
+        holder: String,
+    },
+    /// Give the slot back; it need not be ours.
+    LeaveSlot {
+        /// As it was taken.
+        group: String,
+        /// As it was taken.
+        holder: String,
     },
     /// Note, durably until the next boot, that something must still be done. Comes before what makes it necessary.
     Owe {
@@ -170,7 +230,8 @@ pub enum Step {
         /// Options to change.
         options: Vec<String>,
     },
-    /// Unmount, plainly: never lazily, never by force. Only for an item that says `absent: true`.
+    /// Unmount, plainly: never lazily, never by force. Only for an item that says `absent: true`, or that may be
+    /// disturbed.
     Unmount {
         /// Where.
         target: PathBuf,
@@ -224,6 +285,8 @@ pub enum SystemdVerb {
     Disable,
     /// Have it read its configuration again. Never a restart.
     Reload,
+    /// Stop it and start it again: only where a spec allows that, and when.
+    Restart,
 }
 
 impl std::fmt::Display for Step {
@@ -233,11 +296,25 @@ impl std::fmt::Display for Step {
             Self::WriteFile { path, .. } => write!(f, "write {}", path.display()),
             Self::RemoveFile { path } => write!(f, "remove {}", path.display()),
             Self::MakeFolder { path } => write!(f, "make folder {}", path.display()),
-            Self::Own { path, owner, mode } => {
+            Self::Own { path, owner, group, mode } => {
                 write!(f, "set on {}", path.display())?;
-                owner.iter().try_for_each(|owner| write!(f, " owner {owner}"))?;
-                mode.iter().try_for_each(|mode| write!(f, " mode {mode:04o}"))
+                owned(f, owner.as_deref(), group.as_deref(), *mode)
             }
+            Self::KeepBefore { path } => write!(f, "keep a copy of {} as it is now", path.display()),
+            Self::PutFile { path, owner, group, mode, .. } => {
+                write!(f, "put {}", path.display())?;
+                owned(f, owner.as_deref(), group.as_deref(), *mode)
+            }
+            Self::SetImmutable { path, on: true } => {
+                write!(f, "let nothing be written to {} while nothing is mounted there", path.display())
+            }
+            Self::SetImmutable { path, on: false } => write!(f, "let {} be written to again", path.display()),
+            Self::Seed { path, .. } => {
+                write!(f, "copy what lies below {} into what is mounted there", path.display())
+            }
+            Self::Mirror { job } => write!(f, "carry over to {} what differs in {}", job.to, job.from),
+            Self::TakeSlot { group, .. } => write!(f, "take a slot of {group}"),
+            Self::LeaveSlot { group, .. } => write!(f, "give back the slot of {group}"),
             Self::Owe { debt } => write!(f, "note as owed: {debt}"),
             Self::Settle { debt } => write!(f, "note as done: {debt}"),
             Self::ReloadPostgres { server } => write!(f, "reload PostgreSQL {server}"),
@@ -281,6 +358,17 @@ impl std::fmt::Display for Step {
     }
 }
 
+fn owned(
+    f: &mut std::fmt::Formatter<'_>,
+    owner: Option<&str>,
+    group: Option<&str>,
+    mode: Option<u32>,
+) -> std::fmt::Result {
+    owner.iter().try_for_each(|owner| write!(f, " owner {owner}"))?;
+    group.iter().try_for_each(|group| write!(f, " group {group}"))?;
+    mode.iter().try_for_each(|mode| write!(f, " mode {mode:04o}"))
+}
+
 /// The two ends of a connection.
 struct Ends<'a>(&'a SocketId);
 
@@ -301,6 +389,7 @@ impl SystemdVerb {
             Self::Enable => "enable",
             Self::Disable => "disable",
             Self::Reload => "reload",
+            Self::Restart => "restart",
         }
     }
 }

@@ -7,19 +7,27 @@
 pub mod abilities;
 pub mod ageing;
 mod apart;
+mod credentials;
 mod debts;
 pub mod files;
 mod guard;
+mod holders;
 pub mod identity;
+mod looking;
+mod mirror;
 pub mod mountinfo;
 mod mounting;
 mod own_writes;
+mod owned;
 mod postgres;
+mod probing;
 pub mod program;
+mod slots;
 mod sockets;
 mod sysctl;
 mod systemd;
 mod tree;
+mod units;
 mod users;
 mod walk;
 pub mod watch;
@@ -27,9 +35,11 @@ pub mod watch;
 pub use own_writes::OwnWrites;
 
 use evenkeel_core::{
-    Actuator, Fault, Inside, Measured, MemoryQuestion, MountEntry, PgFacts, PgQuestion, PgServer, Sensor,
-    SocketPowers, SocketQuestion, SocketsSeen, Step, SysctlKey, SysctlSeen,
+    Actuator, Covered, Fault, FileSeen, FolderQuestion, FolderSeen, Holder, Measured, MemoryQuestion,
+    MirrorQuestion, MirrorSeen, MountEntry, PgFacts, PgQuestion, PgServer, Probe, Probing, Secret, Sensor,
+    SocketPowers, SocketQuestion, SocketsSeen, Step, SysctlKey, SysctlSeen, UnitSeen,
 };
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -45,6 +55,7 @@ pub struct Host {
     /// Only a daemon measures: a command is over before a path can forget anything.
     measuring: Option<ageing::background::Background>,
     sockets: Arc<sockets::Sockets>,
+    mirrors: Arc<mirror::Mirrors>,
 }
 
 impl Host {
@@ -57,6 +68,7 @@ impl Host {
             guard: Arc::default(),
             measuring: None,
             sockets: Arc::default(),
+            mirrors: Arc::default(),
         }
     }
 
@@ -106,8 +118,42 @@ impl Sensor for Host {
     fn backing(&self, device: &str) -> Option<PathBuf> {
         mounting::backing(device)
     }
-    fn inside(&self, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault> {
-        mounting::inside(&self.guard, folder, sentinel)
+    fn folders(&self, questions: &[FolderQuestion]) -> Vec<FolderSeen> {
+        looking::folders(&self.guard, questions)
+    }
+    fn covered(&self, folder: &Path) -> Result<Option<Covered>, Fault> {
+        looking::covered(&self.guard, folder)
+    }
+    fn holders(&self, target: &Path) -> Result<Vec<Holder>, Fault> {
+        holders::of(target)
+    }
+    fn file(&self, path: &Path) -> Result<Option<FileSeen>, Fault> {
+        owned::see(path)
+    }
+    fn user(&self, name: &str) -> Result<Option<u32>, Fault> {
+        Ok(users::number(name))
+    }
+    fn group(&self, name: &str) -> Result<Option<u32>, Fault> {
+        owned::group(name)
+    }
+    fn credential(&self, name: &str) -> Result<Option<Secret>, Fault> {
+        credentials::read(name)
+    }
+    fn fingerprint(&self, text: &Secret) -> String {
+        credentials::fingerprint(text)
+    }
+    fn units(&self, names: &[String]) -> Result<BTreeMap<String, UnitSeen>, Fault> {
+        units::see(names)
+    }
+    fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
+        probing::ask(probes)
+    }
+    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen {
+        self.mirrors.see(question)
+    }
+    fn now(&self) -> i64 {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        since.map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
     }
     fn systemd(&self) -> bool {
         systemd::runs()
@@ -137,7 +183,18 @@ impl Actuator for Host {
             Step::WriteFile { path, text, mode } => self.write(path, text, *mode).map_err(failed),
             Step::RemoveFile { path } => self.remove(path).map_err(failed),
             Step::MakeFolder { path } => mounting::make_folder(&self.guard, path),
-            Step::Own { path, owner, mode } => mounting::own(&self.guard, path, owner.as_deref(), *mode),
+            Step::Own { path, owner, group, mode } => {
+                mounting::own(&self.guard, path, (owner.as_deref(), group.as_deref()), *mode)
+            }
+            Step::KeepBefore { path } => owned::keep_before(path),
+            Step::PutFile { path, text, owner, group, mode } => {
+                owned::put(path, text, (owner.as_deref(), group.as_deref()), *mode)
+            }
+            Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),
+            Step::Seed { path, sentinel } => looking::seed(&self.guard, path, sentinel.as_deref()),
+            Step::Mirror { job } => self.mirrors.carry_over(job),
+            Step::TakeSlot { group, holder } => slots::take(group, holder),
+            Step::LeaveSlot { group, holder } => slots::leave(group, holder),
             Step::Owe { debt } => debts::owe(&self.run_dir, debt).map_err(failed),
             Step::Settle { debt } => debts::settle(&self.run_dir, debt).map_err(failed),
             Step::Systemd { verb, unit } => {

@@ -140,7 +140,8 @@ pub(crate) fn inside(guard: &Guard, folder: &Path, sentinel: Option<&str>) -> Re
     let seen = if risky { answer(guard, folder, base, &look) } else { heard(look()) };
     let seen = seen.map_err(|failure| failure.fault(&doing))?;
     let sentinel = sentinel.map(|_| seen.sentinel != 0);
-    Ok(Inside { uid: seen.uid, owner: users::name(seen.uid), mode: seen.mode, sentinel })
+    let (empty, took, write) = (false, Duration::ZERO, None);
+    Ok(Inside { uid: seen.uid, owner: users::name(seen.uid), mode: seen.mode, sentinel, empty, took, write })
 }
 
 /// Nothing but system calls: this runs in a child.
@@ -169,7 +170,12 @@ fn look_into(base: BorrowedFd, rest: &CStr, sentinel: Option<&CStr>, list: bool)
 }
 
 /// Set owner and permission bits of a folder.
-pub(crate) fn own(guard: &Guard, path: &Path, owner: Option<&str>, mode: Option<u32>) -> Result<(), Fault> {
+pub(crate) fn own(
+    guard: &Guard,
+    path: &Path,
+    (owner, _group): (Option<&str>, Option<&str>),
+    mode: Option<u32>,
+) -> Result<(), Fault> {
     let doing = format!("set owner and mode of {}", path.display());
     let fault = |error: io::Error| Fault::from(doing.clone(), error);
     let uid = match owner {

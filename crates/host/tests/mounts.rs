@@ -4,7 +4,7 @@
 mod common;
 
 use common::{alone, comes_true, sh, until};
-use evenkeel_core::{Actuator, Inside, MountEntry, Sensor, Step, chain};
+use evenkeel_core::{Actuator, FolderQuestion, FolderSeen, Inside, MountEntry, Sensor, Step, chain};
 use evenkeel_host::Host;
 use evenkeel_host::program::{Program, ProgramError};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,18 @@ use tempfile::TempDir;
 fn start() -> (Host, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     (Host::new(folder.path().join("run")), folder)
+}
+
+/// One look into one folder.
+fn inside(host: &Host, folder: &Path, sentinel: Option<&str>) -> Result<Inside, String> {
+    let (folder, sentinel) = (folder.to_owned(), sentinel.map(str::to_owned));
+    let question = FolderQuestion { folder, sentinel, write: false, within: Duration::from_secs(2) };
+    match host.folders(&[question]).pop().expect("one answer") {
+        FolderSeen::Answers(inside) => Ok(inside),
+        FolderSeen::Hung => Err("it does not answer".into()),
+        FolderSeen::Stale => Err("stale".into()),
+        FolderSeen::Trouble(why) => Err(why),
+    }
 }
 
 fn mount(host: &mut Host, fstype: &str, source: &str, target: &Path, options: &[&str]) {
@@ -47,16 +59,17 @@ fn a_tmpfs_is_made_room_for_mounted_seen_changed_and_unmounted() {
     assert_eq!((&*entry.fstype, &*entry.source), ("tmpfs", "-source, 1"));
     assert!(has(&entry.options, "nosuid") && has(&entry.super_options, "size=1024k"), "{entry:?}");
 
-    let seen = host.inside(&target, Some(".here")).unwrap();
-    let wanted = Inside { uid: 0, owner: Some("root".into()), mode: 0o750, sentinel: Some(false) };
-    assert_eq!(seen, wanted);
+    let seen = inside(&host, &target, Some(".here")).unwrap();
+    let wanted = (Some("root".to_owned()), 0o750, Some(false));
+    assert_eq!((seen.owner, seen.mode, seen.sentinel), wanted);
     std::fs::write(target.join(".here"), "").unwrap();
-    assert_eq!(host.inside(&target, Some(".here")).unwrap().sentinel, Some(true));
-    let own = Step::Own { path: target.clone(), owner: Some("nobody".into()), mode: Some(0o2775) };
+    assert_eq!(inside(&host, &target, Some(".here")).unwrap().sentinel, Some(true));
+    let own =
+        Step::Own { path: target.clone(), owner: Some("nobody".into()), group: None, mode: Some(0o2775) };
     host.perform(&own).unwrap();
-    let seen = host.inside(&target, None).unwrap();
+    let seen = inside(&host, &target, None).unwrap();
     assert_eq!((seen.owner.as_deref(), seen.mode, seen.sentinel), (Some("nobody"), 0o2775, None));
-    let own = Step::Own { path: target.clone(), owner: Some("no-such-user".into()), mode: None };
+    let own = Step::Own { path: target.clone(), owner: Some("no-such-user".into()), group: None, mode: None };
     assert!(chain(&host.perform(&own).unwrap_err()).contains("no user `no-such-user`"));
 
     host.perform(&Step::Remount { target: target.clone(), options: vec!["size=2m".into()] }).unwrap();
@@ -116,7 +129,7 @@ fn an_image_is_mounted_and_the_file_behind_it_is_told() {
     let entry = at(&host, &target).unwrap();
     assert_eq!(host.backing(&entry.source), Some(image));
     assert_eq!(host.backing("/dev/loop/../sda"), None);
-    assert_eq!(host.inside(&target, Some("lost+found")).unwrap().sentinel, Some(true));
+    assert_eq!(inside(&host, &target, Some("lost+found")).unwrap().sentinel, Some(true));
     host.perform(&Step::Unmount { target }).unwrap();
 }
 
@@ -132,12 +145,12 @@ fn symlinks_are_resolved_for_a_look_and_not_trusted_for_a_change() {
     assert_eq!(host.resolve(&by_link.join("file")).unwrap(), Some(real.join("file")));
     assert_eq!(host.resolve(&by_link.join("none")).unwrap(), None);
     assert_eq!(host.resolve(&by_link.join("file/none")).unwrap(), None);
-    let own = Step::Own { path: by_link.clone(), owner: None, mode: Some(0o700) };
+    let own = Step::Own { path: by_link.clone(), owner: None, group: None, mode: Some(0o700) };
     host.perform(&own).expect("root's own symlink in root's own folder");
 
     // The same link in a folder that is somebody else's leads wherever he likes.
     sh(&format!("chown nobody {}", folder.path().display()));
-    host.inside(&by_link, None).expect("a look changes nothing");
+    inside(&host, &by_link, None).expect("a look changes nothing");
     let fault = host.perform(&own).unwrap_err();
     assert!(chain(&fault).contains("somebody else may move"), "{}", chain(&fault));
     let fault = host.perform(&Step::MakeFolder { path: by_link.join("new") }).unwrap_err();
@@ -196,8 +209,8 @@ fn timed<T>(what: impl FnOnce() -> T) -> (T, Duration) {
 const AT_ONCE: Duration = Duration::from_millis(300);
 const IN_TIME: Duration = Duration::from_secs(4);
 
-fn hangs(result: Result<impl std::fmt::Debug, evenkeel_core::Fault>) {
-    let why = chain(&result.expect_err("it is dead"));
+fn hangs(result: Result<impl std::fmt::Debug, String>) {
+    let why = result.expect_err("it is dead");
     assert!(why.contains("it does not answer"), "{why}");
 }
 
@@ -208,7 +221,7 @@ fn a_share_that_can_be_killed_off_hangs_nobody() {
     }
     let (host, folder) = start();
     let dead = Dead::mount(folder.path(), "ignore");
-    let (look, took) = timed(|| host.inside(&dead.target, Some(".here")));
+    let (look, took) = timed(|| inside(&host, &dead.target, Some(".here")));
     hangs(look);
     assert!(took < IN_TIME, "{took:?}");
     until("the child is gone", || dead.children().is_empty());
@@ -222,17 +235,18 @@ fn a_share_that_nothing_can_be_killed_off_holds_one_child_and_no_more() {
     let (mut host, folder) = start();
     let mut dead = Dead::mount(folder.path(), "swallow");
     let target = dead.target.clone();
-    let (look, took) = timed(|| host.inside(&target, None));
+    let (look, took) = timed(|| inside(&host, &target, None));
     hangs(look);
     assert!(took < IN_TIME, "{took:?}");
     assert_eq!(dead.children().len(), 1, "one child hangs");
     for _ in 0..20 {
-        let (look, took) = timed(|| host.inside(&target, None));
+        let (look, took) = timed(|| inside(&host, &target, None));
         hangs(look);
         assert!(took < AT_ONCE, "{took:?}");
-        let (own, took) =
-            timed(|| host.perform(&Step::Own { path: target.clone(), owner: None, mode: Some(0o755) }));
-        hangs(own);
+        let (own, took) = timed(|| {
+            host.perform(&Step::Own { path: target.clone(), owner: None, group: None, mode: Some(0o755) })
+        });
+        hangs(own.map_err(|fault| chain(&fault)));
         assert!(took < AT_ONCE, "{took:?}");
     }
     assert_eq!(dead.children().len(), 1, "and no more");
@@ -241,17 +255,17 @@ fn a_share_that_nothing_can_be_killed_off_holds_one_child_and_no_more() {
         assert!(at(&host, &target).is_some());
         assert_eq!(host.resolve(&target).unwrap(), Some(target.clone()));
         host.list(folder.path()).unwrap();
-        host.inside(folder.path(), None).unwrap();
+        inside(&host, folder.path(), None).unwrap();
         host.perform(&Step::MakeFolder { path: target.clone() }).unwrap();
     });
     assert!(took < AT_ONCE, "{took:?}");
     // What does, is a case of its own for each folder.
     let below = target.join("sub/folder");
     let (resolve, took) = timed(|| host.resolve(&below));
-    hangs(resolve);
+    hangs(resolve.map_err(|fault| chain(&fault)));
     assert!(took < IN_TIME, "{took:?}");
-    hangs(host.perform(&Step::MakeFolder { path: below.clone() }));
-    hangs(host.inside(&below, None));
+    hangs(host.perform(&Step::MakeFolder { path: below.clone() }).map_err(|fault| chain(&fault)));
+    hangs(inside(&host, &below, None));
     assert_eq!(dead.children().len(), 2);
     // Nobody has to wait for them to let go of a descriptor of ours.
     for pid in dead.children() {
@@ -264,7 +278,7 @@ fn a_share_that_nothing_can_be_killed_off_holds_one_child_and_no_more() {
     // The server comes back, which here means: it ends, and everybody gets an error.
     dead.die();
     until("a look is an answer again, and no child is left", || {
-        let answer = chain(&host.inside(&target, None).unwrap_err());
+        let answer = inside(&host, &target, None).unwrap_err();
         let _ = host.resolve(&below);
         let _ = Program::new("true").run(Duration::from_secs(5), 10);
         !answer.contains("it does not answer") && dead.children().is_empty()

@@ -12,10 +12,12 @@ mod want;
 
 use crate::owned::is_owned;
 use evenkeel_core::{
-    Complaint, Fault, Inside, Interest, Item, Kind, MountEntry, Plan, Section, Sensor, Wish, chain,
+    Complaint, Fault, FolderQuestion, FolderSeen, Inside, Interest, Item, Kind, MountEntry, Plan, Section,
+    Sensor, Wish, chain,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use table::Identity;
 
 pub use want::{Bits, Want};
@@ -150,7 +152,13 @@ impl Look<'_> {
 
     fn inside(&self, want: &Want, target: &Path) -> Option<Result<Inside, String>> {
         let asked = want.sentinel.is_some() || want.owner.is_some() || want.bits().is_some();
-        asked.then(|| self.node.inside(target, want.sentinel.as_deref()).map_err(|fault| chain(&fault)))
+        let (folder, sentinel) = (target.to_owned(), want.sentinel.clone());
+        let question = FolderQuestion { folder, sentinel, write: false, within: Duration::from_secs(2) };
+        asked.then(|| match self.node.folders(&[question]).pop() {
+            Some(FolderSeen::Answers(inside)) => Ok(inside),
+            Some(FolderSeen::Trouble(why)) => Err(why),
+            other => Err(format!("{other:?}")),
+        })
     }
 
     fn unit(&self, name: &str) -> UnitFile {

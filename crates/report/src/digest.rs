@@ -65,6 +65,8 @@ mod tests {
             writer: None,
             since: None,
             attempts: 0,
+            facts: std::collections::BTreeMap::new(),
+            progress: None,
         }
     }
 

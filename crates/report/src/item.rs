@@ -2,6 +2,7 @@
 
 use crate::{Change, Phase, Status, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Where a value was looked at. One item can be right in one layer and wrong in the next.
@@ -137,6 +138,12 @@ pub struct Item {
     /// How many passes have tried to put it right.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
+    /// What is worth knowing of it beside its status, by name: the number that an owner's name stands for on this node.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
+    /// How far something has come that takes its time. Only where somebody asks the node itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -116,6 +116,8 @@ impl Lane {
             drift: vec![],
             repaired: vec![],
             declared_at: Some(item.origin.to_string()),
+            facts: std::collections::BTreeMap::new(),
+            progress: None,
         };
         self.goal.items().iter().map(one).collect()
     }

@@ -140,6 +140,8 @@ impl Ledger {
             attempts: if off { past.map_or(0, |open| open.attempts) + tried } else { 0 },
             status: outcome.status,
             id: outcome.id,
+            facts: outcome.facts,
+            progress: outcome.progress,
         };
         if item.status <= Status::Compliant || item.status == Status::Repaired {
             self.moved.remove(&item.id);
@@ -232,6 +234,8 @@ impl Ledger {
                     writer: None,
                     since: None,
                     attempts: 0,
+                    facts: std::mem::take(&mut item.facts),
+                    progress: item.progress.take(),
                 };
             }
         }
@@ -298,6 +302,7 @@ fn differs(before: &Item, after: &Item) -> bool {
         || before.reason != after.reason
         || before.drift != after.drift
         || before.declared_at != after.declared_at
+        || before.facts != after.facts
 }
 
 /// Who wrote what this item is off by, as far as an event told.

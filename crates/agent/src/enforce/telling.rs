@@ -64,7 +64,7 @@ fn take_items(ledger: &Ledger, room: usize, truncated: &mut bool) -> Vec<Item> {
     let mut left = room;
     let mut taken = vec![];
     for item in ledger.news() {
-        let mut item = item.clone();
+        let mut item = Item { progress: None, ..item.clone() };
         let mut size = weight(&item);
         if size > room {
             // One item alone is too much: its words first, then what it is off by.

@@ -127,6 +127,8 @@ impl Passes for Stage {
                     drift: if off { vec![drift] } else { vec![] },
                     repaired: vec![],
                     declared_at: Some("tiers/t.yaml:1".into()),
+                    facts: BTreeMap::new(),
+                    progress: None,
                 }
             };
             Ok(goal.items().keys().map(one).collect())

@@ -59,5 +59,7 @@ pub(super) fn as_told(id: String, row: ItemRow) -> Option<Item> {
         writer: None,
         since: row.detail.since,
         attempts: row.detail.attempts,
+        facts: row.detail.facts,
+        progress: None,
     })
 }

@@ -4,6 +4,7 @@ use evenkeel_report::{
     Agent, Change, Counts, Drift, Item, Node, Phase, Seq, SpecState, Spool, Status, Timestamp, Writer,
 };
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// The status word of an item that is no longer kept.
 pub const GONE: &str = "gone";
@@ -149,6 +150,9 @@ pub struct Detail {
     /// How many passes have tried.
     #[serde(skip_serializing_if = "is_zero")]
     pub attempts: u32,
+    /// What else is known of it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub facts: BTreeMap<String, String>,
     /// A refused spec: its commit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
@@ -173,6 +177,7 @@ impl From<&Item> for Detail {
             declared_at: item.declared_at.clone(),
             since: item.since,
             attempts: item.attempts,
+            facts: item.facts.clone(),
             ..Self::default()
         }
     }

@@ -37,6 +37,8 @@ pub fn item(id: &str, status: Status) -> Item {
         }),
         since: off.then(|| Timestamp::from_unix_ms(T0 - 60_000).unwrap()),
         attempts: u32::from(off),
+        facts: std::collections::BTreeMap::new(),
+        progress: None,
     }
 }
 

@@ -218,7 +218,7 @@ impl Desk {
             .drift
             .extend(bits.map(|bits| drift("permissions", Layer::Mount, Some(observed), octal(bits))));
         if bench.enforced && (owner.is_some() || bits.is_some()) {
-            let step = Step::Own { path: place.target.clone(), owner, mode: bits };
+            let step = Step::Own { path: place.target.clone(), owner, group: None, mode: bits };
             self.mount.push(Task::new(bench.name, step));
         }
     }

@@ -60,7 +60,7 @@ pub(super) fn plan(section: &Section<Want>, have: &Have) -> Plan {
 }
 
 fn only(verdict: Verdict, reason: String) -> ItemPlan {
-    ItemPlan { drift: vec![], findings: vec![Finding { verdict, reason, drift: None }] }
+    ItemPlan { findings: vec![Finding { verdict, reason, drift: None }], ..ItemPlan::default() }
 }
 
 fn cluster(name: &str, want: Option<&Want>, there: &There) -> (ItemPlan, Vec<Step>) {

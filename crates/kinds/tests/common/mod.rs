@@ -45,7 +45,7 @@ pub fn goal(kind: &dyn AnyKind, text: &str, mode: Mode) -> Box<dyn Goal> {
 /// A plan as people would read it.
 pub fn show_plan(plan: &Plan) -> String {
     let mut text = String::new();
-    for (name, ItemPlan { drift, findings }) in &plan.items {
+    for (name, ItemPlan { drift, findings, .. }) in &plan.items {
         let _ = writeln!(text, "{name}");
         for one in drift {
             let observed = one.observed.as_deref().unwrap_or("nothing");

@@ -208,7 +208,12 @@ pub fn mount(line: &str) -> MountEntry {
 
 fn inside(folder: Folder) -> Inside {
     let mode = u32::from_str_radix(&folder.mode, 8).unwrap();
-    Inside { uid: 0, owner: Some(folder.owner), mode, sentinel: folder.sentinel }
+    Inside {
+        owner: Some(folder.owner),
+        mode,
+        sentinel: folder.sentinel,
+        ..evenkeel_core::fake::root_folder()
+    }
 }
 
 fn rights(rights: Rights) -> PgRights {

@@ -44,7 +44,8 @@ pub fn bare() -> FakeNode {
     }
     node.mounts.push(mount("1 0 8:1 / / rw,relatime - ext4 /dev/sda1 rw"));
     file(&mut node, "/srv/images.ext4", "an image");
-    let inside = Inside { uid: 33, owner: Some("web2py".into()), mode: 0o750, sentinel: None };
+    let inside =
+        Inside { uid: 33, owner: Some("web2py".into()), mode: 0o750, ..evenkeel_core::fake::root_folder() };
     node.insides.insert("/srv/eden/uploads".into(), inside);
     cluster(&mut node, "13/main", "/etc/postgresql/13/main", "/var/lib/postgresql/13/main");
     cluster(&mut node, "reporting", "/srv/pg/reporting", "/srv/pg/reporting");
@@ -244,7 +245,7 @@ const PARTS: &[Part] = &[
         node.backings.insert("/dev/loop0".into(), "/srv/images.ext4".into());
     },
     |node| {
-        let inside = Inside { uid: 0, owner: Some("root".into()), mode: 0o755, sentinel: Some(true) };
+        let inside = Inside { sentinel: Some(true), ..evenkeel_core::fake::root_folder() };
         node.insides.insert("/srv/eden/uploads".into(), inside.clone());
         node.insides.insert("/srv/eden/images".into(), Inside { mode: 0o700, ..inside });
     },
