@@ -69,7 +69,11 @@ fn nfs_as_it_is() {
             scene::set(&guest);
             story(&guest);
         }));
-        println!("{} {:5.1} s  {name}", if told.is_ok() { "ok    " } else { "FAILED" }, begun.elapsed().as_secs_f64());
+        println!(
+            "{} {:5.1} s  {name}",
+            if told.is_ok() { "ok    " } else { "FAILED" },
+            begun.elapsed().as_secs_f64()
+        );
         if told.is_err() {
             eprintln!("--- the guest after {name}\n{}", guest.tell());
             failed.push(*name);

@@ -1,13 +1,15 @@
 //! Stories of a server that does not answer any more, and says nothing.
 
 use crate::scene::{
-    ERRORS, PROMPT, SOON, UPLOADS, UPLOADS_UNIT, agent, mount, mounted, stopped_and_unmounted, sysctl_comes_back,
+    ERRORS, PROMPT, SOON, UPLOADS, UPLOADS_UNIT, agent, mount, mounted, stopped_and_unmounted,
+    sysctl_comes_back,
 };
 use crate::support::guest::{Guest, WATCHDOG};
 use std::time::Instant;
 
 /// Processes that the agent has started and that wait for a filesystem.
-const ABANDONED: &str = "ps -o stat= --ppid $(systemctl show --value -p MainPID evenkeel) | grep -c ^D || true";
+const ABANDONED: &str =
+    "ps -o stat= --ppid $(systemctl show --value -p MainPID evenkeel) | grep -c ^D || true";
 
 fn abandoned(guest: &Guest) -> usize {
     guest.line(ABANDONED).parse().unwrap()

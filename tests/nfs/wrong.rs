@@ -19,8 +19,16 @@ pub(crate) fn another_export_at_the_right_path_is_told_and_not_touched(guest: &G
     stopped_and_unmounted(guest, UPLOADS);
     guest.sh("server swap uploads; systemctl start evenkeel");
     guest.until_item(&mount(UPLOADS), SOON, "error", &["wrong export", ".export-id"]);
-    assert!(has(&mounted(guest, UPLOADS), "timeo=50"), "it is mounted as it should be: {}", mounted(guest, UPLOADS));
-    assert_eq!(guest.line("server in ls -A /exports/uploads"), "", "nothing is written to what is somebody else's");
+    assert!(
+        has(&mounted(guest, UPLOADS), "timeo=50"),
+        "it is mounted as it should be: {}",
+        mounted(guest, UPLOADS)
+    );
+    assert_eq!(
+        guest.line("server in ls -A /exports/uploads"),
+        "",
+        "nothing is written to what is somebody else's"
+    );
     guest.sh(&format!("umount '{UPLOADS}'; server unswap uploads"));
     guest.until_item(&mount(UPLOADS), SOON, "compliant", &[]);
     assert_eq!(guest.line(&format!("cat '{UPLOADS}/.export-id'")), "uploads");

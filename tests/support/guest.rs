@@ -40,7 +40,10 @@ impl Guest {
     /// Switch one on with evenkeel installed as `docs/operating.md` says, and not started.
     pub fn up() -> Self {
         let made = control("image", "image").status().unwrap();
-        assert!(made.success(), "no guest to switch on, for the reason above: needs root, mmdebstrap and qemu");
+        assert!(
+            made.success(),
+            "no guest to switch on, for the reason above: needs root, mmdebstrap and qemu"
+        );
         let files = tempfile::tempdir().unwrap();
         installation(files.path());
         let guest = Self { lab: format!("nfs-{}", std::process::id()) };
@@ -103,8 +106,10 @@ impl Guest {
         let Ok(status) = serde_json::from_slice::<Value>(&out.stdout) else {
             return Standing::default();
         };
-        let item = status["items"].as_array().and_then(|all| all.iter().find(|item| item["id"] == id).cloned());
-        let word = |key: &str| item.as_ref().and_then(|item| item[key].as_str()).unwrap_or_default().to_owned();
+        let item =
+            status["items"].as_array().and_then(|all| all.iter().find(|item| item["id"] == id).cloned());
+        let word =
+            |key: &str| item.as_ref().and_then(|item| item[key].as_str()).unwrap_or_default().to_owned();
         Standing { status: word("status"), reason: word("reason") }
     }
 
@@ -139,7 +144,8 @@ impl Guest {
 
     /// Everything about it that helps to see what went wrong.
     pub fn tell(&self) -> String {
-        let script = "evenkeel status; grep nfs /proc/mounts; ps -eo pid,ppid,stat,wchan:24,args | grep -v '\\[.*\\]$'
+        let script =
+            "evenkeel status; grep nfs /proc/mounts; ps -eo pid,ppid,stat,wchan:24,args | grep -v '\\[.*\\]$'
                       journalctl -b -n 120 --no-pager";
         let inside = self.run(Duration::from_secs(30), &script.replace('\n', ";"));
         let console = self.control(&["console", "n1"]).output().unwrap();
