@@ -57,7 +57,7 @@ pub(crate) fn set(guest: &Guest) {
           ls \"$at\" >/dev/null || timeout 20 umount -f \"$at\"
           findmnt -n --mountpoint \"$at\" >/dev/null || rm -rf \"$at\"/*
         done";
-    guest.run(Duration::from_secs(60), &format!("set +e; exec 2>/dev/null\n{clear}"));
+    guest.run(Duration::from_mins(3), &format!("set +e; exec 2>/dev/null\n{clear}"));
     guest.sh("systemctl is-active -q evenkeel || systemctl start evenkeel");
     guest.until("all is even", SOON * 2, || guest.is_even() && !mounted(guest, UPLOADS).is_empty());
 }
