@@ -12,6 +12,7 @@
     reason = "test support"
 )]
 
+pub mod guest;
 pub mod lab;
 pub mod pool;
 mod postgres;
