@@ -7,7 +7,7 @@ mod lines;
 
 use crate::program::Program;
 use crate::systemd;
-use evenkeel_core::{Class, Fault, SETTLED_AFTER_S, UnitSeen};
+use evenkeel_core::{Class, Fault, HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ const LONGEST: usize = 1 << 20;
 const MOST_IN_TROUBLE: usize = 8;
 /// What is asked of each unit. `Names` tells by which name it was asked for.
 const PROPERTIES: &str = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,FragmentPath,SourcePath,\
-                          NeedDaemonReload,CanReload,Result,NRestarts,ActiveEnterTimestampMonotonic,InvocationID";
+                          NeedDaemonReload,CanReload,Result,NRestarts,ActiveEnterTimestampMonotonic,\
+                          StateChangeTimestampMonotonic,InvocationID";
 /// The kinds of unit there are.
 const KINDS: [&str; 11] = [
     "service",
@@ -106,11 +107,16 @@ fn unheard_of() -> (UnitSeen, String) {
 fn unit(block: &Properties<'_>, now_us: u64) -> (UnitSeen, String) {
     let text = |key| block.get(key).copied().unwrap_or_default().to_owned();
     let active = text("ActiveState");
-    let entered: u64 = text("ActiveEnterTimestampMonotonic").parse().unwrap_or(0);
-    let young = now_us.saturating_sub(entered) < SETTLED_AFTER_S * 1_000_000;
+    let time = |key| text(key).parse::<u64>().unwrap_or(0);
+    let (entered, changed) = (time("ActiveEnterTimestampMonotonic"), time("StateChangeTimestampMonotonic"));
+    let within = |from: u64, to: u64, seconds: u64| to.saturating_sub(from) < seconds * 1_000_000;
+    // One that has never been active was not for long either.
+    let lived_briefly = entered == 0 || within(entered, changed, SETTLED_AFTER_S);
     let unit = UnitSeen {
         load: text("LoadState"),
-        fresh: active == "active" && entered > 0 && young,
+        fresh: active == "active" && entered > 0 && within(entered, now_us, SETTLED_AFTER_S),
+        hold_off: active == "failed" && lived_briefly && within(changed, now_us, HELD_OFF_FOR_S),
+        since_us: entered,
         active,
         sub: text("SubState"),
         file_state: text("UnitFileState"),
@@ -131,7 +137,7 @@ fn in_trouble(unit: &UnitSeen) -> bool {
 }
 
 /// The clock that systemd counts by, in microseconds since boot.
-fn monotonic_us() -> u64 {
+pub(crate) fn monotonic_us() -> u64 {
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
     let (seconds, nanos) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
     seconds.unwrap_or(0) * 1_000_000 + nanos.unwrap_or(0) / 1000
@@ -164,6 +170,22 @@ mod tests {
     fn a_unit_settles_after_a_while() {
         assert!(seen("dbus.service", 1_000_000 + SETTLED_AFTER_S * 1_000_000 - 1).fresh);
         assert!(!seen("dbus.service", 1_000_000 + SETTLED_AFTER_S * 1_000_000).fresh);
+    }
+
+    #[test]
+    fn one_that_failed_shortly_after_its_start_is_left_alone_for_a_while() {
+        let failed = |entered: u64, changed: u64, now: u64| {
+            let text = format!(
+                "Id=a.service\nActiveState=failed\nActiveEnterTimestampMonotonic={}\nStateChangeTimestampMonotonic={}\n",
+                entered * 1_000_000,
+                changed * 1_000_000
+            );
+            read(&text, &["a.service".to_owned()], now * 1_000_000).remove("a.service").unwrap_or_default().0.hold_off
+        };
+        assert!(failed(100, 110, 112), "it lived for 10 s");
+        assert!(failed(0, 110, 112), "it never came up");
+        assert!(!failed(100, 110, 110 + HELD_OFF_FOR_S), "that was long ago");
+        assert!(!failed(100, 100 + SETTLED_AFTER_S, 101 + SETTLED_AFTER_S), "it had long been well");
     }
 
     #[test]
