@@ -33,6 +33,7 @@ mod walk;
 pub mod watch;
 
 pub use own_writes::OwnWrites;
+pub use slots::FleetLock;
 
 use evenkeel_core::{
     Actuator, Covered, Fault, FileSeen, FolderQuestion, FolderSeen, Holder, Measured, MemoryQuestion,
@@ -78,6 +79,16 @@ impl Host {
     #[must_use]
     pub fn measuring(self) -> Self {
         Self { measuring: Some(ageing::background::Background::default()), ..self }
+    }
+
+    /// Where slots of the fleet are asked for from now on, by every clone.
+    pub fn ask_for_slots_at(&self, at: Option<FleetLock>) {
+        self.slots.ask_at(at);
+    }
+
+    /// The tier that a spec has this node in, for every clone.
+    pub fn set_tier(&self, tier: &str) {
+        self.slots.set_tier(tier);
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.

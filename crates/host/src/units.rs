@@ -5,6 +5,8 @@
 
 mod lines;
 
+pub(crate) use lines::plain;
+
 use crate::program::Program;
 use crate::systemd;
 use evenkeel_core::{Class, Fault, HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
@@ -180,7 +182,11 @@ mod tests {
                 entered * 1_000_000,
                 changed * 1_000_000
             );
-            read(&text, &["a.service".to_owned()], now * 1_000_000).remove("a.service").unwrap_or_default().0.hold_off
+            read(&text, &["a.service".to_owned()], now * 1_000_000)
+                .remove("a.service")
+                .unwrap_or_default()
+                .0
+                .hold_off
         };
         assert!(failed(100, 110, 112), "it lived for 10 s");
         assert!(failed(0, 110, 112), "it never came up");

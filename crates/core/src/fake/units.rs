@@ -79,7 +79,8 @@ impl FakeNode {
 }
 
 fn service(verb: SystemdVerb, name: &str, unit: &mut UnitSeen, now_us: u64) -> Result<(), Fault> {
-    if unit.load != "loaded" {
+    // What is masked may still be stopped.
+    if unit.load != "loaded" && !(unit.load == "masked" && verb == SystemdVerb::Stop) {
         return Err(Fault::new(format!("systemd knows no unit {name}")));
     }
     match verb {

@@ -59,7 +59,7 @@ fn message(entry: &Value) -> String {
 }
 
 /// A line without times, process ids and control characters, and no longer than anybody reads.
-fn plain(line: &str) -> String {
+pub(crate) fn plain(line: &str) -> String {
     let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
     let mut words: Vec<String> = vec![];
     for word in line.split_whitespace().filter(|word| !is_time(word)) {

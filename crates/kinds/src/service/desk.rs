@@ -306,7 +306,10 @@ impl Desk {
     /// A node whose unit does not come up again keeps its slot on purpose: nobody else goes down too.
     fn need(&mut self, bench: &mut Bench, have: &Have) {
         let Some(group) = bench.want.group(have.tier.as_deref()).filter(|_| bench.enforced) else { return };
-        if have.slots.get(group) == Some(&true) && bench.broken() {
+        let granted = have.slots.get(group) == Some(&true);
+        let undone =
+            bench.item.drift.iter().any(|drift| drift.attr == "restart") && self.needed.contains(group);
+        if granted && (bench.broken() || undone) {
             let why = format!(
                 "this node keeps the slot of {group} until {} runs again, so that no other node goes down too",
                 bench.name
