@@ -212,7 +212,8 @@ fn enforcer(
 ) -> Enforcer<HostPasses, evenkeel_host::watch::Watcher> {
     let host = Host::new(config.run_dir.clone()).measuring();
     let watcher = watch_host(&host, joints.wakes.clone());
-    Enforcer::new(HostPasses::new(host, lock), watcher, joints, remembered, now, pulse())
+    let passes = HostPasses::new(host, lock, joints.config.clone());
+    Enforcer::new(passes, watcher, joints, remembered, now, pulse())
 }
 
 /// What every turn of the enforcing loop does: it is what systemd's watchdog hears, and nothing else is.

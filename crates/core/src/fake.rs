@@ -67,6 +67,10 @@ pub struct FakeNode {
     pub slots_gone: BTreeSet<String>,
     /// Slots that are ours: group and holder.
     pub slots: BTreeSet<(String, String)>,
+    /// Its tier.
+    pub tier: Option<String>,
+    /// When debts were noted, in microseconds since boot; others after everything that runs was started.
+    pub owed_since: BTreeMap<String, u64>,
     /// The time, in seconds since 1970.
     pub time: i64,
     /// Whether systemd runs.
@@ -164,6 +168,12 @@ impl Sensor for FakeNode {
     fn owes(&self, debt: &str) -> bool {
         self.owed.contains(debt)
     }
+    fn owed_since_us(&self, debt: &str) -> Option<u64> {
+        self.owes(debt).then(|| self.owed_since.get(debt).copied().unwrap_or(BEGAN_US))
+    }
+    fn tier(&self) -> Option<String> {
+        self.tier.clone()
+    }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         self.ask_postgres(server, question)
     }
@@ -195,9 +205,11 @@ impl Actuator for FakeNode {
             }
             Step::Owe { debt } => {
                 self.owed.insert(debt.clone());
+                self.owed_since.insert(debt.clone(), self.clock_us());
             }
             Step::Settle { debt } => {
                 self.owed.remove(debt);
+                self.owed_since.remove(debt);
             }
             Step::MakeFolder { path } => {
                 self.missing.retain(|gone| !path.starts_with(gone));
@@ -237,7 +249,15 @@ impl Actuator for FakeNode {
     }
 }
 
+/// When the first step is taken, in microseconds since boot.
+const BEGAN_US: u64 = 10_000_000;
+
 impl FakeNode {
+    /// A clock that goes on with every step, in microseconds since boot.
+    fn clock_us(&self) -> u64 {
+        BEGAN_US + self.done.len() as u64
+    }
+
     /// A path with the first symlink above or at it followed, again and again.
     fn follow(&self, path: &Path) -> PathBuf {
         let mut path = path.to_owned();

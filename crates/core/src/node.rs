@@ -98,6 +98,14 @@ pub trait Sensor {
     fn now(&self) -> i64;
     /// Whether a debt was noted and not settled since boot. See [`Step::Owe`].
     fn owes(&self, debt: &str) -> bool;
+    /// When a debt that is owed was noted last, in microseconds since boot; as late as can be where nobody knows.
+    fn owed_since_us(&self, debt: &str) -> Option<u64> {
+        self.owes(debt).then_some(u64::MAX)
+    }
+    /// The tier of this node, where a spec has said it: what shares a slot of the fleet where nothing else is named.
+    fn tier(&self) -> Option<String> {
+        None
+    }
     /// Ask a running PostgreSQL server.
     ///
     /// # Errors

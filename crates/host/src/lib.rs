@@ -33,6 +33,7 @@ mod walk;
 pub mod watch;
 
 pub use own_writes::OwnWrites;
+pub use slots::FleetLock;
 
 use evenkeel_core::{
     Actuator, Covered, Fault, FileSeen, FolderQuestion, FolderSeen, Holder, Measured, MemoryQuestion,
@@ -56,6 +57,7 @@ pub struct Host {
     measuring: Option<ageing::background::Background>,
     sockets: Arc<sockets::Sockets>,
     mirrors: Arc<mirror::Mirrors>,
+    slots: Arc<slots::Slots>,
 }
 
 impl Host {
@@ -69,6 +71,7 @@ impl Host {
             measuring: None,
             sockets: Arc::default(),
             mirrors: Arc::default(),
+            slots: Arc::default(),
         }
     }
 
@@ -76,6 +79,16 @@ impl Host {
     #[must_use]
     pub fn measuring(self) -> Self {
         Self { measuring: Some(ageing::background::Background::default()), ..self }
+    }
+
+    /// Where slots of the fleet are asked for from now on, by every clone.
+    pub fn ask_for_slots_at(&self, at: Option<FleetLock>) {
+        self.slots.ask_at(at);
+    }
+
+    /// The tier that a spec has this node in, for every clone.
+    pub fn set_tier(&self, tier: &str) {
+        self.slots.set_tier(tier);
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
@@ -161,6 +174,12 @@ impl Sensor for Host {
     fn owes(&self, debt: &str) -> bool {
         debts::owes(&self.run_dir, debt)
     }
+    fn owed_since_us(&self, debt: &str) -> Option<u64> {
+        debts::owed_since_us(&self.run_dir, debt)
+    }
+    fn tier(&self) -> Option<String> {
+        self.slots.tier()
+    }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         postgres::ask(server, question)
     }
@@ -193,8 +212,8 @@ impl Actuator for Host {
             Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),
             Step::Seed { path, sentinel } => looking::seed(&self.guard, path, sentinel.as_deref()),
             Step::Mirror { job } => self.mirrors.carry_over(job),
-            Step::TakeSlot { group, holder } => slots::take(group, holder),
-            Step::LeaveSlot { group, holder } => slots::leave(group, holder),
+            Step::TakeSlot { group, holder } => self.slots.take(group, holder),
+            Step::LeaveSlot { group, holder } => self.slots.leave(group, holder),
             Step::Owe { debt } => debts::owe(&self.run_dir, debt).map_err(failed),
             Step::Settle { debt } => debts::settle(&self.run_dir, debt).map_err(failed),
             Step::Systemd { verb, unit } => {

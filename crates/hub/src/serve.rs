@@ -3,10 +3,12 @@
 use crate::config::Config;
 use crate::http::{Hub, router};
 use crate::metrics::Metrics;
-use crate::store::sqlite::{SqliteStore, SqliteView};
+use crate::slots::Slots;
+use crate::store::sqlite::{SqliteSlots, SqliteStore, SqliteView};
 use crate::store::{Store as _, StoreError};
 use crate::writer::{Clock, Writer};
 use sd_notify::NotifyState;
+use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -71,18 +73,32 @@ pub struct Served {
 ///
 /// # Errors
 /// When the store cannot be opened or the thread cannot be started.
-pub fn open(path: &Path, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
+pub fn open(
+    path: &Path,
+    keep: Duration,
+    sizes: BTreeMap<String, u32>,
+    clock: Clock,
+) -> Result<Served, ServeError> {
     make_folder(path)?;
     make_file(path)?;
     let mut store = SqliteStore::open(path)?;
     let up_before = store.last_up()?;
     let view = Arc::new(SqliteView::open(path)?);
+    let slots = slots_of(path, sizes)?;
     let metrics = Arc::new(Metrics::default());
     let (writer, thread) = Writer::start(Box::new(store), keep, Arc::clone(&clock), Arc::clone(&metrics))
         .map_err(ServeError::Start)?;
     let started = clock();
-    let hub = Arc::new(Hub { writer, view, metrics, clock, started, up_before });
+    let hub = Arc::new(Hub { writer, view, slots, metrics, clock, started, up_before });
     Ok(Served { hub, writer: thread })
+}
+
+/// The slots in the store at `path`, which has been opened before.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub fn slots_of(path: &Path, sizes: BTreeMap<String, u32>) -> Result<Slots, StoreError> {
+    Ok(Slots { book: Arc::new(SqliteSlots::open(path)?), sizes })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the hub's own folder; its host is not a managed node")]
@@ -111,7 +127,7 @@ fn wall_clock() -> Clock {
 pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
-    let Served { hub, writer } = open(&config.store, config.keep, wall_clock())?;
+    let Served { hub, writer } = open(&config.store, config.keep, config.slots.clone(), wall_clock())?;
     let at = || config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let listening = |source| ServeError::Listen { at: at(), source };
     let listener = TcpListener::bind(config.listen.as_slice()).await.map_err(listening)?;

@@ -7,6 +7,7 @@ pub mod mount;
 mod owned;
 pub mod pg_service;
 pub mod postgresql;
+pub mod service;
 pub mod socket;
 pub mod sysctl;
 mod sysctl_d;
@@ -15,8 +16,14 @@ use evenkeel_core::AnyKind;
 pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
-pub const KINDS: &[&dyn AnyKind] =
-    &[&sysctl::Sysctl, &mount::Mount, &pg_service::PgService, &postgresql::Postgresql, &socket::Socket];
+pub const KINDS: &[&dyn AnyKind] = &[
+    &sysctl::Sysctl,
+    &mount::Mount,
+    &pg_service::PgService,
+    &postgresql::Postgresql,
+    &socket::Socket,
+    &service::Service,
+];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

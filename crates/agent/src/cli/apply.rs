@@ -27,6 +27,8 @@ pub(super) fn apply(place: &ConfigPlace, args: &SpecArgs, format: Format) -> End
         return Err(Failure::Wrong(why.to_owned()));
     };
     let mut host = Host::new(config.run_dir.clone());
+    host.ask_for_slots_at(config.slots());
+    host.set_tier(&spec.identity.tier);
     let outcomes = converge(&spec, &mut host);
     let counts: Counts = outcomes.iter().map(|outcome| outcome.status).collect();
     let code = match (counts.error, counts.open()) {

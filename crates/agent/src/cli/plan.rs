@@ -14,6 +14,7 @@ pub(super) fn plan(place: &ConfigPlace, args: &SpecArgs, format: Format) -> Endi
     let config = load::config(place)?;
     let (spec, commit) = load::spec(&config, args, Default::LastGood)?;
     let host = Host::new(config.run_dir.clone());
+    host.set_tier(&spec.identity.tier);
     let sections: Vec<Section> = spec
         .goals
         .iter()

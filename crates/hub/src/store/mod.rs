@@ -4,6 +4,7 @@
 //! implementations and nowhere else, so that a second database is a second file.
 
 mod rows;
+mod slots;
 pub mod sqlite;
 
 pub use rows::{
@@ -11,6 +12,7 @@ pub use rows::{
     Voice,
 };
 
+pub use slots::{SlotBook, SlotRow, Taken};
 use std::collections::BTreeMap;
 
 /// Why a row could not be kept or found.
@@ -170,6 +172,11 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn open_items(&self, limit: usize) -> Result<Vec<(i64, String, ItemRow)>>;
+    /// The facts of every item that tells some, tombstones left out, each with its node's key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn facts(&self) -> Result<Vec<(i64, String, BTreeMap<String, String>)>>;
     /// Up to `limit` entries of a node's history, newest first, before `before`.
     ///
     /// # Errors

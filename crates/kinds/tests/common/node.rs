@@ -4,7 +4,7 @@ use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
     Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
 };
-use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer};
+use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer, UnitSeen};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,6 +27,13 @@ struct Text {
     servers: BTreeMap<String, Server>,
     pg_boot: BTreeMap<String, String>,
     sockets: Vec<Connection>,
+    units: BTreeMap<String, Unit>,
+    tier: Option<String>,
+    /// Slots of the fleet that are ours, and groups whose slots others have.
+    slots: BTreeSet<String>,
+    slots_gone: BTreeSet<String>,
+    /// The time, in seconds since 1970.
+    time: i64,
     /// Why each power over sockets is missing.
     no: BTreeMap<String, String>,
 }
@@ -47,6 +54,23 @@ struct Connection {
     silent_ms: u32,
     /// `uwsgi 4242 uwsgi-prod.service`
     held_by: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Unit {
+    load: Option<String>,
+    active: Option<String>,
+    sub: String,
+    file_state: Option<String>,
+    fragment: String,
+    need_daemon_reload: bool,
+    result: String,
+    restarts: u32,
+    fresh: bool,
+    since_us: u64,
+    hold_off: bool,
+    last_lines: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -136,6 +160,11 @@ pub fn read(text: &str) -> FakeNode {
         servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
         pg_boot: text.pg_boot,
         sockets: text.sockets.into_iter().zip(1..).map(connection).collect(),
+        units: text.units.into_iter().map(|(name, one)| (name, unit_seen(one))).collect(),
+        tier: text.tier,
+        slots: text.slots.into_iter().map(|group| (group, "service".to_owned())).collect(),
+        slots_gone: text.slots_gone,
+        time: text.time,
         ..FakeNode::default()
     };
     for (power, why) in text.no {
@@ -153,6 +182,25 @@ pub fn read(text: &str) -> FakeNode {
     };
     node.loaded = node.files.iter().filter_map(unit).collect();
     node
+}
+
+fn unit_seen(unit: Unit) -> UnitSeen {
+    UnitSeen {
+        load: unit.load.unwrap_or_else(|| "loaded".into()),
+        active: unit.active.unwrap_or_else(|| "active".into()),
+        sub: unit.sub,
+        file_state: unit.file_state.unwrap_or_else(|| "enabled".into()),
+        fragment: unit.fragment,
+        need_daemon_reload: unit.need_daemon_reload,
+        can_reload: true,
+        result: unit.result,
+        restarts: unit.restarts,
+        fresh: unit.fresh,
+        since_us: unit.since_us,
+        hold_off: unit.hold_off,
+        last_lines: unit.last_lines,
+        ..UnitSeen::default()
+    }
 }
 
 fn connection((one, cookie): (Connection, u64)) -> SocketSeen {

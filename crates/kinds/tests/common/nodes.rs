@@ -4,6 +4,7 @@ use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
     Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer,
+    UnitSeen,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -53,9 +54,15 @@ pub fn bare() -> FakeNode {
     socket(&mut node, 2, ("10.0.0.1:40002", "10.20.0.10:11211"), SocketTimer::Keepalive, 7_000_000);
     socket(&mut node, 3, ("10.0.0.1:5432", "10.20.0.11:40003"), SocketTimer::Keepalive, 7_000_000);
     managed(&mut node);
+    services(&mut node);
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
+}
+
+/// The same, with systemd running.
+pub fn booted() -> FakeNode {
+    FakeNode { systemd: true, ..bare() }
 }
 
 /// A connection that has been silent for a while; one that retransmits has done so for long.
@@ -93,6 +100,34 @@ const CATALOGUE: &[(&str, &str, &str, &str, &str)] = &[
     ("checkpoint_timeout", "integer", "s", "sighup", "300"),
     ("log_line_prefix", "string", "", "sighup", "%m "),
 ];
+
+/// Units, as a distribution's packages leave them.
+fn services(node: &mut FakeNode) {
+    node.tier = Some("middleware".into());
+    for name in ["uwsgi-prod", "nginx", "worker", "pgbouncer"] {
+        node.units.insert(format!("{name}.service"), running());
+    }
+    node.units.insert("cherokee.service".into(), UnitSeen { active: "inactive".into(), ..running() });
+    node.units.insert("backup.timer".into(), UnitSeen { file_state: "disabled".into(), ..running() });
+}
+
+fn running() -> UnitSeen {
+    UnitSeen {
+        load: "loaded".into(),
+        active: "active".into(),
+        sub: "running".into(),
+        file_state: "enabled".into(),
+        result: "success".into(),
+        can_reload: true,
+        since_us: 1_000_000,
+        ..UnitSeen::default()
+    }
+}
+
+/// Change what systemd knows of a unit.
+fn on_unit(node: &mut FakeNode, name: &str, change: impl Fn(&mut UnitSeen)) {
+    node.units.entry(name.to_owned()).and_modify(change);
+}
 
 /// A server that is reached through SQL alone, by a role that owns nothing.
 fn managed(node: &mut FakeNode) {
@@ -259,6 +294,42 @@ const PARTS: &[Part] = &[
     |node| {
         node.owed.insert("systemd daemon-reload".into());
     },
+    // Units.
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.active = "failed".into()),
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.hold_off = true),
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.result = "start-limit-hit".into()),
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.need_daemon_reload = true),
+    |node| on_unit(node, "nginx.service", |unit| unit.file_state = "disabled".into()),
+    |node| on_unit(node, "nginx.service", |unit| unit.need_daemon_reload = true),
+    |node| on_unit(node, "nginx.service", |unit| unit.load = "masked".into()),
+    |node| on_unit(node, "worker.service", |unit| unit.active = "inactive".into()),
+    |node| on_unit(node, "worker.service", |unit| unit.need_daemon_reload = true),
+    |node| on_unit(node, "worker.service", |unit| (unit.restarts, unit.fresh) = (3, true)),
+    |node| on_unit(node, "cherokee.service", |unit| unit.active = "active".into()),
+    |node| on_unit(node, "pgbouncer.service", |unit| unit.active = "failed".into()),
+    |node| on_unit(node, "backup.timer", |unit| unit.file_state = "static".into()),
+    |node| {
+        node.units.remove("backup.timer");
+    },
+    |node| node.owed.extend(["restart nginx.service".into(), "restart worker.service".into()]),
+    |node| node.owed.extend(["restart uwsgi-prod.service".into(), "restart cherokee.service".into()]),
+    |node| {
+        node.owed.insert("restart pgbouncer.service".into());
+        node.owed_since.insert("restart pgbouncer.service".into(), 500_000);
+    },
+    |node| {
+        node.owed.extend(["restart pgbouncer.service".into(), "restart backup.timer".into()]);
+    },
+    |node| {
+        node.owed.insert("slot middleware".into());
+    },
+    |node| {
+        node.owed.extend(["slot middleware".into(), "slot middleware granted".into()]);
+        node.slots.insert(("middleware".into(), "service".into()));
+    },
+    // In the night from Saturday to Sunday.
+    |node| node.time = 1_795_921_200,
+    |node| node.tier = None,
     // PostgreSQL.
     |node| {
         node.files.remove(Path::new("/var/lib/postgresql/13/main/postmaster.pid"));
