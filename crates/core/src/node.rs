@@ -98,6 +98,10 @@ pub trait Sensor {
     fn now(&self) -> i64;
     /// Whether a debt was noted and not settled since boot. See [`Step::Owe`].
     fn owes(&self, debt: &str) -> bool;
+    /// The debts that were noted and not settled since boot, and that begin so, sorted.
+    fn debts(&self, _start: &str) -> Vec<String> {
+        vec![]
+    }
     /// Ask a running PostgreSQL server.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! A kind looks through a `Sensor` and decides with a pure `plan`. Nothing here touches the machine, and no kind knows
 //! another.
 
+pub mod file;
 pub mod mount;
 mod owned;
 pub mod pg_service;
@@ -15,8 +16,14 @@ use evenkeel_core::AnyKind;
 pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
-pub const KINDS: &[&dyn AnyKind] =
-    &[&sysctl::Sysctl, &mount::Mount, &pg_service::PgService, &postgresql::Postgresql, &socket::Socket];
+pub const KINDS: &[&dyn AnyKind] = &[
+    &sysctl::Sysctl,
+    &mount::Mount,
+    &pg_service::PgService,
+    &file::File,
+    &postgresql::Postgresql,
+    &socket::Socket,
+];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

@@ -2,7 +2,8 @@
 
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
+    Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender,
+    PgSetting, UnitSeen,
 };
 use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer};
 use serde::Deserialize;
@@ -23,6 +24,13 @@ struct Text {
     backings: BTreeMap<String, PathBuf>,
     insides: BTreeMap<PathBuf, Folder>,
     owed: BTreeSet<String>,
+    /// `root web2py 0640`
+    owned: BTreeMap<PathBuf, String>,
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+    credentials: BTreeMap<String, String>,
+    /// Services, and whether they are active.
+    services: BTreeMap<String, String>,
     faults: BTreeMap<String, String>,
     servers: BTreeMap<String, Server>,
     pg_boot: BTreeMap<String, String>,
@@ -132,6 +140,11 @@ pub fn read(text: &str) -> FakeNode {
         backings: text.backings,
         insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
         owed: text.owed,
+        owned: text.owned.into_iter().map(|(path, words)| (path, owner(&words))).collect(),
+        users: text.users,
+        groups: text.groups,
+        credentials: text.credentials,
+        units: text.services.into_iter().map(|(name, active)| (name, service(&active))).collect(),
         faults: text.faults,
         servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
         pg_boot: text.pg_boot,
@@ -153,6 +166,15 @@ pub fn read(text: &str) -> FakeNode {
     };
     node.loaded = node.files.iter().filter_map(unit).collect();
     node
+}
+
+fn owner(words: &str) -> (String, String, u32) {
+    let words: Vec<&str> = words.split(' ').collect();
+    (words[0].into(), words[1].into(), u32::from_str_radix(words[2], 8).unwrap())
+}
+
+fn service(active: &str) -> UnitSeen {
+    UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() }
 }
 
 fn connection((one, cookie): (Connection, u64)) -> SocketSeen {
