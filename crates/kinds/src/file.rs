@@ -81,13 +81,12 @@ impl Stop {
     }
 }
 
-/// How every debt of this kind begins; the service's name and the end follow.
-const DEBT: &str = "file/";
-const DEBT_END: &str = " reload";
+/// How every debt of this kind begins; the service's name follows.
+const DEBT: &str = "reload ";
 
 /// The debt of a service that must still read its files.
 fn debt(unit: &str) -> String {
-    format!("{DEBT}{unit}{DEBT_END}")
+    format!("{DEBT}{unit}")
 }
 
 /// The service that an item names; one that is wished away names it too.
@@ -148,7 +147,7 @@ impl Kind for File {
     fn observe(section: &Section<Want>, node: &dyn Sensor) -> Result<Have, Fault> {
         let units: BTreeSet<&str> = section.items.values().filter_map(|item| reload(&item.wish)).collect();
         let debts = node.debts(DEBT);
-        let unit = |debt: &String| Some(debt.strip_prefix(DEBT)?.strip_suffix(DEBT_END)?.to_owned());
+        let unit = |debt: &String| debt.strip_prefix(DEBT).map(str::to_owned);
         let owed: BTreeSet<String> = debts.iter().filter_map(unit).collect();
         let names: BTreeSet<String> =
             units.into_iter().map(str::to_owned).chain(owed.iter().cloned()).collect();

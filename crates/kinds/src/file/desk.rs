@@ -205,18 +205,3 @@ fn tell(serves: &BTreeSet<&str>, plan: &mut Plan, say: &dyn Fn(&mut ItemPlan)) {
         say(plan.items.entry((*name).to_owned()).or_default());
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_debt_names_its_service_and_comes_back_from_its_name() {
-        let name = debt("uwsgi@prod.service");
-        assert_eq!(name, "file/uwsgi@prod.service reload");
-        assert_eq!(
-            name.strip_prefix(super::super::DEBT).and_then(|rest| rest.strip_suffix(super::super::DEBT_END)),
-            Some("uwsgi@prod.service")
-        );
-    }
-}

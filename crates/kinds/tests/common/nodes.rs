@@ -313,10 +313,10 @@ const PARTS: &[Part] = &[
         node.units.remove("memcached.service");
     },
     |node| {
-        node.owed.insert("file/uwsgi-prod.service reload".into());
+        node.owed.insert("reload uwsgi-prod.service".into());
     },
     |node| {
-        node.owed.insert("file/left.service reload".into());
+        node.owed.insert("reload left.service".into());
     },
     // PostgreSQL.
     |node| {
