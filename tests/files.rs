@@ -50,7 +50,10 @@ fn a_commit_becomes_a_file_that_comes_back_when_somebody_edits_it() {
     until("written", SOON, || read() == right);
     assert_eq!(worn(), "nobody nogroup 640\n");
     let copy = "/var/lib/evenkeel/before/~2fhome~2fprod~2fuwsgi.ini";
-    assert_eq!(node.sh(&format!("cat {copy}; stat -c %a {copy} /var/lib/evenkeel/before")), "theirs\n600\n700\n");
+    assert_eq!(
+        node.sh(&format!("cat {copy}; stat -c %a {copy} /var/lib/evenkeel/before")),
+        "theirs\n600\n700\n"
+    );
     until("even", SOON, || node.run(&["status"]).status.success());
     node.sh("sed -i s/90/1000/ /home/prod/uwsgi.ini");
     let took = until("back", SOON, || read() == right);
@@ -79,7 +82,8 @@ file:
   /srv/eden/key.ini: {from: files/key.ini, group: nogroup, mode: \"0640\", validate: ini}
   /srv/eden/later.ini: {content: \"a = ${credential.later}\\n\"}
 ";
-    let (repository, config) = repository(&node, tier, &[("files/key.ini", "hmac_key = ${credential.hmac-key}\n")]);
+    let (repository, config) =
+        repository(&node, tier, &[("files/key.ini", "hmac_key = ${credential.hmac-key}\n")]);
     node.sh(&format!("mkdir -m 0700 /run/creds && printf '{CANARY}\\n' >/run/creds/hmac-key && chmod 0400 /run/creds/hmac-key"));
     node.write("/etc/evenkeel/agent.yaml", &config);
     let log = node.dir.path().join("agent.log");
@@ -89,7 +93,10 @@ file:
     let mut agent = command.stdout(to.try_clone().unwrap()).stderr(to).spawn().unwrap();
     let right = format!("hmac_key = {CANARY}\n");
     until("written", SOON, || node.holds("test -e /srv/eden/key.ini"));
-    assert_eq!(node.sh("cat /srv/eden/key.ini; stat -c '%U %G %a' /srv/eden/key.ini"), format!("{right}root nogroup 640\n"));
+    assert_eq!(
+        node.sh("cat /srv/eden/key.ini; stat -c '%U %G %a' /srv/eden/key.ini"),
+        format!("{right}root nogroup 640\n")
+    );
     // Somebody changes it, so that it is told as off; and a rival secret is none to be told either.
     node.sh(&format!("echo 'hmac_key = {CANARY}-rival' >/srv/eden/key.ini"));
     until("put back", SOON, || node.sh("cat /srv/eden/key.ini") == right);
@@ -116,9 +123,12 @@ file:
     said += &std::fs::read_to_string(&log).unwrap();
     assert!(said.contains("key.ini"), "{said}");
     assert!(!said.contains(CANARY), "a secret was told");
-    let found = node.sh(&format!("grep -rl {CANARY} /etc /var/lib/evenkeel /run /srv /home 2>/dev/null || true"));
+    let found =
+        node.sh(&format!("grep -rl {CANARY} /etc /var/lib/evenkeel /run /srv /home 2>/dev/null || true"));
     let allowed = |path: &&str| {
-        path.starts_with("/srv/eden/key.ini") || path.starts_with("/run/creds/") || path.starts_with("/var/lib/evenkeel/before/")
+        path.starts_with("/srv/eden/key.ini")
+            || path.starts_with("/run/creds/")
+            || path.starts_with("/var/lib/evenkeel/before/")
     };
     assert_eq!(found.lines().filter(|path| !allowed(path)).collect::<Vec<_>>(), [""; 0]);
     let pid = agent.id();
@@ -138,7 +148,10 @@ file:
     let _agent = node.agent(&config);
     let id = "file//home/prod/uwsgi.ini";
     until("it waits", SOON, || stands(&node, id, "pending"));
-    assert!(reason(&node, id).contains("waits for section [eden] in /srv/eden/pg_service.conf, which is not there"));
+    assert!(
+        reason(&node, id)
+            .contains("waits for section [eden] in /srv/eden/pg_service.conf, which is not there")
+    );
     node.write("/srv/eden/pg_service.conf", "[eden]\nkeepalive_idle=29\n");
     until("a wrong one is none", SOON, || reason(&node, id).contains("line 2"));
     assert!(!node.holds("test -e /home/prod/uwsgi.ini"));
@@ -157,7 +170,13 @@ fn hostile_paths_and_symlinks_are_refused_and_nothing_is_written() {
         node.run(&["apply", "--spec", repository.path.to_str().unwrap(), "--node", "n1"])
     };
     let item = |path: &str| format!("version: 1\nfile:\n  {path}: {{content: \"x\"}}\n");
-    for path in ["/etc/cron.d/x", "/root/.ssh/authorized_keys", "/home/prod/.ssh/authorized_keys", "/usr/bin/x", "/etc/../usr/x"] {
+    for path in [
+        "/etc/cron.d/x",
+        "/root/.ssh/authorized_keys",
+        "/home/prod/.ssh/authorized_keys",
+        "/usr/bin/x",
+        "/etc/../usr/x",
+    ] {
         let out = apply(&item(path));
         assert!(!out.status.success() && text(&out).contains("tiers/t.yaml:3"), "{}", text(&out));
     }
@@ -182,7 +201,8 @@ fn hostile_paths_and_symlinks_are_refused_and_nothing_is_written() {
 
 #[test]
 fn an_apply_killed_anywhere_is_finished_by_the_next_and_nothing_stays_owed() {
-    const CALLS: &[&str] = &["openat", "write", "fsync", "renameat", "unlinkat", "mkdirat", "fchmod", "fchown"];
+    const CALLS: &[&str] =
+        &["openat", "write", "fsync", "renameat", "unlinkat", "mkdirat", "fchmod", "fchown"];
     let node = node();
     let spec = |name: &str, workers: u32| {
         let path = node.dir.path().join(name);
@@ -195,7 +215,8 @@ fn an_apply_killed_anywhere_is_finished_by_the_next_and_nothing_stays_owed() {
         let out = node.run(&["apply", "--spec", spec, "--node", "n1"]);
         assert!(out.status.success(), "{}", text(&out));
     };
-    let most = if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 40 };
+    let most =
+        if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 40 };
     let (mut points, mut owed) = (0, 0);
     for call in CALLS {
         for n in 1..=most {
@@ -230,6 +251,10 @@ fn a_file_on_a_share_is_left_alone_and_holds_nobody_up() {
     let (_repository, config) = repository(&node, tier, &[]);
     let _agent = node.agent(&config);
     until("told", SOON, || stands(&node, "file//srv/share/x", "error"));
-    assert!(reason(&node, "file//srv/share/x").contains("lies on a share"), "{}", reason(&node, "file//srv/share/x"));
+    assert!(
+        reason(&node, "file//srv/share/x").contains("lies on a share"),
+        "{}",
+        reason(&node, "file//srv/share/x")
+    );
     assert_eq!(node.sh("cat /srv/eden/y"), "y");
 }

@@ -205,7 +205,8 @@ impl Actuator for FakeNode {
                 self.owed.remove(debt);
             }
             Step::MakeFolder { path } => {
-                self.missing.retain(|gone| !path.starts_with(gone));
+                let real = self.follow(path);
+                self.missing.retain(|gone| !path.starts_with(gone) && !real.starts_with(gone));
             }
             Step::Own { path, owner, group, mode } => {
                 self.own(path, owner.as_deref(), group.as_deref(), *mode);

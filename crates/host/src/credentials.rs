@@ -37,7 +37,8 @@ fn read_in(folder: &Path, name: &str) -> Result<Option<Secret>, Fault> {
     if stat.st_mode & 0o027 != 0 {
         return Err(Fault::new(format!("{}: others than its owner may read or write it", doing())));
     }
-    let text = String::from_utf8(bytes).map_err(|_| Fault::new(format!("{}: it is no UTF-8 text", doing())))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| Fault::new(format!("{}: it is no UTF-8 text", doing())))?;
     Ok(Some(Secret::new(text)))
 }
 

@@ -200,7 +200,8 @@ impl Actuator for Host {
             }
             Step::KeepBefore { path } => owned::keep_before(self.state_dir.as_deref(), &self.guard, path),
             Step::PutFile { path, text, owner, group, mode } => {
-                let put = owned::Put { path, text, owner: owner.as_deref(), group: group.as_deref(), mode: *mode };
+                let put =
+                    owned::Put { path, text, owner: owner.as_deref(), group: group.as_deref(), mode: *mode };
                 owned::put(&self.guard, &self.own, &put)
             }
             Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),

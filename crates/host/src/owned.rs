@@ -94,7 +94,9 @@ pub(crate) fn keep_before(state_dir: Option<&Path>, guard: &Guard, path: &Path) 
     }
     let Some(folder) = folder(guard, path)? else { return Ok(()) };
     let Some(last) = path.file_name() else { return Ok(()) };
-    let Some((bytes, _)) = files::read_whole(&folder.join(last), LONGEST).map_err(fault)? else { return Ok(()) };
+    let Some((bytes, _)) = files::read_whole(&folder.join(last), LONGEST).map_err(fault)? else {
+        return Ok(());
+    };
     files::make_folder(&copies, 0o700).map_err(fault)?;
     files::replace(&copy, &bytes, 0o600).map_err(fault)
 }

@@ -1,8 +1,7 @@
 //! Where a plan for files is put together: what is off, and the steps in an order that can be cut anywhere.
 //!
 //! First all debts are noted, then the files are written, then each service is reloaded once and its debt settled. A service
-//! that does not run needs no reload: that is settled by the look after the files were written, so that one which starts
-//! meanwhile is not forgotten.
+//! that does not run needs no reload: it reads its files when it starts.
 
 use super::want::Want;
 use super::{Have, Sight, Stop, There, Units, debt, differ, reload};
@@ -179,10 +178,6 @@ fn pay<'a>(unit: &'a str, due: &Due<'a>, mode: Mode, have: &Have, plan: &mut Pla
             return vec![];
         }
     };
-    // A service that does not run: its debt is settled by the look that comes after the files were written.
-    if !runs && !due.written.is_empty() {
-        return vec![];
-    }
     if owed {
         let owed = Drift {
             attr: "reload".into(),

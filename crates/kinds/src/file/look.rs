@@ -16,9 +16,7 @@ pub(super) fn all(section: &Section<Want>, node: &dyn Sensor) -> BTreeMap<String
             Wish::Keep(want) => look.kept(name, want),
             Wish::Absent(_) => look.place(name),
         };
-        if !sight.real.as_os_str().is_empty()
-            && let Some(other) = names.insert(sight.real.clone(), name.clone())
-        {
+        if let Some(other) = names.insert(sight.real.clone(), name.clone()) {
             sight.stop = Some(Stop::wrong(format!("{name} and {other} are one file: keep one of the two")));
         }
         sights.insert(name.clone(), sight);
@@ -38,7 +36,7 @@ impl Look<'_> {
         let mut sight = Sight::default();
         match self.seen(Path::new(name)) {
             Ok((real, there)) => (sight.real, sight.there) = (real, there),
-            Err(stop) => sight.stop = Some(stop),
+            Err(stop) => (sight.real, sight.stop) = (name.into(), Some(stop)),
         }
         sight
     }
