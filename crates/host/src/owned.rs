@@ -6,7 +6,7 @@
 use crate::files::{self, Dress, FileState};
 use crate::guard::Guard;
 use crate::own_writes::OwnWrites;
-use crate::{LONGEST, mounting, users};
+use crate::{LONGEST, mounting, mountinfo, users};
 use evenkeel_core::{Class, Fault, FileSeen, Secret};
 use sha2::{Digest as _, Sha256};
 use std::io;
@@ -24,13 +24,33 @@ pub(crate) struct Put<'a> {
     pub(crate) mode: Option<u32>,
 }
 
+/// Whether nothing on the way to a path can hold whoever touches it. The path has no symlinks in it.
+///
+/// A machine may have a root of a filesystem that is not known to be local; then everything hangs with it anyway, and what is
+/// of the same type is taken for local too.
+pub(crate) fn is_local(guard: &Guard, path: &Path) -> io::Result<bool> {
+    if guard.clear(path)? {
+        return Ok(true);
+    }
+    let root = Path::new("/");
+    if guard.clear(root)? {
+        return Ok(false);
+    }
+    let mounts = mountinfo::parse(&mounting::table()?);
+    let of = |path: &Path| {
+        let above = mounts.iter().filter(|entry| path.starts_with(&entry.target));
+        above.max_by_key(|entry| entry.target.components().count()).map(|entry| entry.fstype.clone())
+    };
+    Ok(of(path) == of(root))
+}
+
 /// The folder of a file, as the kernel sees it; `None` where it is not there.
 fn folder(guard: &Guard, path: &Path) -> Result<Option<PathBuf>, Fault> {
     let above = path.parent().filter(|_| path.is_absolute());
     let above = above.ok_or_else(|| Fault::new(format!("{} is no path of a file", path.display())))?;
     let Some(folder) = mounting::resolve(guard, above)? else { return Ok(None) };
     let doing = || format!("reach {}", path.display());
-    match guard.clear(&folder) {
+    match is_local(guard, &folder) {
         Ok(true) => Ok(Some(folder)),
         Ok(false) => Err(Fault::new(format!(
             "{} lies on a share: every node that has it would write it; keep it on the machine that serves it",
@@ -46,7 +66,7 @@ pub(crate) fn see(guard: &Guard, path: &Path) -> Result<Option<FileSeen>, Fault>
     let Some(name) = path.file_name() else { return Ok(None) };
     let doing = |error: io::Error| Fault::from(format!("read {}", path.display()), error);
     let real = folder.join(name);
-    if !guard.clear(&real).map_err(doing)? {
+    if !is_local(guard, &real).map_err(doing)? {
         return Err(Fault::new(format!("{} is a mount, and no file", path.display())));
     }
     let Some((bytes, stat)) = files::read_whole(&real, LONGEST).map_err(doing)? else { return Ok(None) };
