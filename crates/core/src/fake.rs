@@ -174,6 +174,9 @@ impl Sensor for FakeNode {
     fn tier(&self) -> Option<String> {
         self.tier.clone()
     }
+    fn debts(&self, start: &str) -> Vec<String> {
+        self.owed.iter().filter(|debt| debt.starts_with(start)).cloned().collect()
+    }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         self.ask_postgres(server, question)
     }
@@ -202,6 +205,8 @@ impl Actuator for FakeNode {
             }
             Step::RemoveFile { path } => {
                 self.files.remove(path);
+                self.links.remove(path);
+                self.owned.remove(path);
             }
             Step::Owe { debt } => {
                 self.owed.insert(debt.clone());
@@ -212,15 +217,15 @@ impl Actuator for FakeNode {
                 self.owed_since.remove(debt);
             }
             Step::MakeFolder { path } => {
-                self.missing.retain(|gone| !path.starts_with(gone));
+                let real = self.follow(path);
+                self.missing.retain(|gone| !path.starts_with(gone) && !real.starts_with(gone));
             }
             Step::Own { path, owner, group, mode } => {
                 self.own(path, owner.as_deref(), group.as_deref(), *mode);
             }
             Step::KeepBefore { path } => self.keep_before(path),
             Step::PutFile { path, text, owner, group, mode } => {
-                self.files.insert(path.clone(), text.reveal().to_owned());
-                self.own(path, owner.as_deref(), group.as_deref(), *mode);
+                return self.put_file(path, text, (owner.as_deref(), group.as_deref()), *mode);
             }
             Step::SetImmutable { path, on } => self.set_immutable(path, *on),
             Step::Seed { path, .. } => self.seed(path),

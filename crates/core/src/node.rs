@@ -106,6 +106,10 @@ pub trait Sensor {
     fn tier(&self) -> Option<String> {
         None
     }
+    /// The debts that were noted and not settled since boot, and that begin so, sorted.
+    fn debts(&self, _start: &str) -> Vec<String> {
+        vec![]
+    }
     /// Ask a running PostgreSQL server.
     ///
     /// # Errors

@@ -31,6 +31,20 @@ pub(crate) fn owes(run_dir: &Path, debt: &str) -> bool {
     owed_since_us(run_dir, debt).is_some()
 }
 
+/// Every debt that was noted since boot and begins so, sorted.
+pub(crate) fn all(run_dir: &Path, start: &str) -> Vec<String> {
+    let folder = run_dir.join("owed");
+    let names = files::list(&folder).unwrap_or_default();
+    let noted = names.iter().filter_map(|name| {
+        let text = String::from_utf8(files::read(&folder.join(name), 4096).ok()??).ok()?;
+        let debt = text.lines().nth(1)?;
+        (debt.starts_with(start) && owes(run_dir, debt)).then(|| debt.to_owned())
+    });
+    let mut debts: Vec<String> = noted.collect();
+    debts.sort_unstable();
+    debts
+}
+
 /// With the boot's id, for where the folder outlives a boot.
 fn text(debt: &str) -> String {
     format!("{}\n{debt}\n", identity::boot_id())
@@ -58,6 +72,9 @@ mod tests {
         assert!(owes(folder.path(), DEBT));
         assert!(owed_since_us(folder.path(), DEBT).unwrap() <= crate::units::monotonic_us());
         assert!(!owes(folder.path(), "postgresql/13-main reload"));
+        owe(folder.path(), "reload a@b.service").unwrap();
+        assert_eq!(all(folder.path(), "reload "), ["reload a@b.service"]);
+        assert_eq!(all(folder.path(), "").len(), 2);
         settle(folder.path(), DEBT).unwrap();
         settle(folder.path(), DEBT).unwrap();
         assert!(!owes(folder.path(), DEBT));

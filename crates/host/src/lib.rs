@@ -51,6 +51,8 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Host {
     run_dir: PathBuf,
+    /// Where copies of files are kept as they were.
+    state_dir: Option<PathBuf>,
     own: OwnWrites,
     guard: Arc<guard::Guard>,
     /// Only a daemon measures: a command is over before a path can forget anything.
@@ -66,6 +68,7 @@ impl Host {
     pub fn new(run_dir: PathBuf) -> Self {
         Self {
             run_dir,
+            state_dir: None,
             own: OwnWrites::default(),
             guard: Arc::default(),
             measuring: None,
@@ -89,6 +92,12 @@ impl Host {
     /// The tier that a spec has this node in, for every clone.
     pub fn set_tier(&self, tier: &str) {
         self.slots.set_tier(tier);
+    }
+
+    /// The same node, which keeps copies of files as they were below `state_dir`.
+    #[must_use]
+    pub fn keeping(self, state_dir: PathBuf) -> Self {
+        Self { state_dir: Some(state_dir), ..self }
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
@@ -141,13 +150,13 @@ impl Sensor for Host {
         holders::of(target)
     }
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, Fault> {
-        owned::see(path)
+        owned::see(&self.guard, path)
     }
     fn user(&self, name: &str) -> Result<Option<u32>, Fault> {
         Ok(users::number(name))
     }
     fn group(&self, name: &str) -> Result<Option<u32>, Fault> {
-        owned::group(name)
+        Ok(users::group_number(name))
     }
     fn credential(&self, name: &str) -> Result<Option<Secret>, Fault> {
         credentials::read(name)
@@ -180,6 +189,9 @@ impl Sensor for Host {
     fn tier(&self) -> Option<String> {
         self.slots.tier()
     }
+    fn debts(&self, start: &str) -> Vec<String> {
+        debts::all(&self.run_dir, start)
+    }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         postgres::ask(server, question)
     }
@@ -205,9 +217,11 @@ impl Actuator for Host {
             Step::Own { path, owner, group, mode } => {
                 mounting::own(&self.guard, path, (owner.as_deref(), group.as_deref()), *mode)
             }
-            Step::KeepBefore { path } => owned::keep_before(path),
+            Step::KeepBefore { path } => owned::keep_before(self.state_dir.as_deref(), &self.guard, path),
             Step::PutFile { path, text, owner, group, mode } => {
-                owned::put(path, text, (owner.as_deref(), group.as_deref()), *mode)
+                let put =
+                    owned::Put { path, text, owner: owner.as_deref(), group: group.as_deref(), mode: *mode };
+                owned::put(&self.guard, &self.own, &put)
             }
             Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),
             Step::Seed { path, sentinel } => looking::seed(&self.guard, path, sentinel.as_deref()),

@@ -3,6 +3,7 @@
 //! A kind looks through a `Sensor` and decides with a pure `plan`. Nothing here touches the machine, and no kind knows
 //! another.
 
+pub mod file;
 pub mod mount;
 mod owned;
 pub mod pg_service;
@@ -20,9 +21,10 @@ pub const KINDS: &[&dyn AnyKind] = &[
     &sysctl::Sysctl,
     &mount::Mount,
     &pg_service::PgService,
+    &file::File,
+    &service::Service,
     &postgresql::Postgresql,
     &socket::Socket,
-    &service::Service,
 ];
 
 /// The line that every file evenkeel owns starts with.

@@ -8,6 +8,8 @@ mod desk;
 mod options;
 mod table;
 mod unit;
+
+pub(crate) use unit::escape_path;
 mod want;
 
 use crate::owned::is_owned;

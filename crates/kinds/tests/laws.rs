@@ -57,7 +57,9 @@ fn drifted(goal: &dyn Goal, node: &FakeNode) -> String {
 
 fn owned_paths(steps: &[Step]) -> BTreeSet<PathBuf> {
     let path = |step: &Step| match step {
-        Step::WriteFile { path, .. } | Step::RemoveFile { path } => Some(path.clone()),
+        Step::WriteFile { path, .. } | Step::PutFile { path, .. } | Step::RemoveFile { path } => {
+            Some(path.clone())
+        }
         _ => None,
     };
     steps.iter().filter_map(path).collect()
@@ -275,6 +277,8 @@ fn same(node: &FakeNode, whole: &FakeNode) -> Result<(), TestCaseError> {
     prop_assert_eq!(&node.loaded, &whole.loaded);
     prop_assert_eq!(&node.servers, &whole.servers);
     prop_assert_eq!(&node.insides, &whole.insides);
+    prop_assert_eq!(&node.owned, &whole.owned);
+    prop_assert_eq!(&node.links, &whole.links);
     prop_assert_eq!(&node.sockets, &whole.sockets);
     prop_assert_eq!(timeless(node), timeless(whole));
     prop_assert_eq!(&node.slots, &whole.slots);

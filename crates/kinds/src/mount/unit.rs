@@ -22,7 +22,7 @@ pub(super) fn file(name: &str) -> PathBuf {
 }
 
 /// `systemd-escape --path`: slashes become dashes, and what is neither letter, digit nor one of `:_.` its bytes in hex.
-pub(super) fn escape_path(path: &str) -> String {
+pub(crate) fn escape_path(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     if parts.is_empty() {
         return "-".to_owned();

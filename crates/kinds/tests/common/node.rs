@@ -23,6 +23,13 @@ struct Text {
     backings: BTreeMap<String, PathBuf>,
     insides: BTreeMap<PathBuf, Folder>,
     owed: BTreeSet<String>,
+    /// `root web2py 0640`
+    owned: BTreeMap<PathBuf, String>,
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+    credentials: BTreeMap<String, String>,
+    /// Services, and whether they are active.
+    services: BTreeMap<String, String>,
     faults: BTreeMap<String, String>,
     servers: BTreeMap<String, Server>,
     pg_boot: BTreeMap<String, String>,
@@ -156,11 +163,20 @@ pub fn read(text: &str) -> FakeNode {
         backings: text.backings,
         insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
         owed: text.owed,
+        owned: text.owned.into_iter().map(|(path, words)| (path, owner(&words))).collect(),
+        users: text.users,
+        groups: text.groups,
+        credentials: text.credentials,
         faults: text.faults,
         servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
         pg_boot: text.pg_boot,
         sockets: text.sockets.into_iter().zip(1..).map(connection).collect(),
-        units: text.units.into_iter().map(|(name, one)| (name, unit_seen(one))).collect(),
+        units: text
+            .services
+            .into_iter()
+            .map(|(name, active)| (name, service(&active)))
+            .chain(text.units.into_iter().map(|(name, one)| (name, unit_seen(one))))
+            .collect(),
         tier: text.tier,
         slots: text.slots.into_iter().map(|group| (group, "service".to_owned())).collect(),
         slots_gone: text.slots_gone,
@@ -201,6 +217,15 @@ fn unit_seen(unit: Unit) -> UnitSeen {
         last_lines: unit.last_lines,
         ..UnitSeen::default()
     }
+}
+
+fn owner(words: &str) -> (String, String, u32) {
+    let words: Vec<&str> = words.split(' ').collect();
+    (words[0].into(), words[1].into(), u32::from_str_radix(words[2], 8).unwrap())
+}
+
+fn service(active: &str) -> UnitSeen {
+    UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() }
 }
 
 fn connection((one, cookie): (Connection, u64)) -> SocketSeen {

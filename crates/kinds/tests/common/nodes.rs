@@ -55,6 +55,7 @@ pub fn bare() -> FakeNode {
     socket(&mut node, 3, ("10.0.0.1:5432", "10.20.0.11:40003"), SocketTimer::Keepalive, 7_000_000);
     managed(&mut node);
     services(&mut node);
+    prod(&mut node);
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
@@ -63,6 +64,18 @@ pub fn bare() -> FakeNode {
 /// The same, with systemd running.
 pub fn booted() -> FakeNode {
     FakeNode { systemd: true, ..bare() }
+}
+
+/// A tree that files are put into, and the services that read them.
+fn prod(node: &mut FakeNode) {
+    node.users.insert("web2py".into(), 33);
+    node.groups.insert("web2py".into(), 33);
+    node.credentials.insert("hmac-key".into(), "canary\n".into());
+    for unit in ["uwsgi-prod.service", "memcached.service", "left.service"] {
+        let active =
+            |active: &str| UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() };
+        node.units.entry(unit.into()).or_insert_with(|| active("active"));
+    }
 }
 
 /// A connection that has been silent for a while; one that retransmits has done so for long.
@@ -330,6 +343,51 @@ const PARTS: &[Part] = &[
     // In the night from Saturday to Sunday.
     |node| node.time = 1_795_921_200,
     |node| node.tier = None,
+    // Whole files.
+    |node| file(node, "/home/prod/uwsgi.ini", "[uwsgi]\nharakiri = 1000\n"),
+    |node| {
+        file(node, "/home/prod/key.ini", "hmac_key = old\n");
+        node.owned.insert("/home/prod/key.ini".into(), ("web2py".into(), "root".into(), 0o644));
+    },
+    |node| file(node, "/home/prod/pg_service.conf", "[eden]\nhots=10.20.0.10\n"),
+    |node| file(node, "/home/prod/pg_service.conf", "[other]\n"),
+    |node| {
+        file(node, "/etc/memcached.conf", "-m 64\n");
+        node.owned.insert("/etc/memcached.conf".into(), ("memcache".into(), "root".into(), 0o600));
+    },
+    |node| file(node, "/srv/eden/cache/motd", "odd"),
+    |node| {
+        node.missing.insert("/home/prod".into());
+    },
+    |node| {
+        node.links.insert("/home/prod".into(), "/home/web2py".into());
+    },
+    |node| {
+        node.links.insert("/etc/memcached.conf".into(), "/srv/memcached.conf".into());
+    },
+    |node| {
+        node.links.insert("/home/prod/key.ini".into(), "/etc/shadow".into());
+    },
+    |node| {
+        node.users.remove("web2py");
+    },
+    |node| {
+        node.groups.remove("web2py");
+    },
+    |node| {
+        node.credentials.remove("hmac-key");
+    },
+    |node| file(node, "/etc/fstab", "tmpfs /srv/eden/cache tmpfs size=1m 0 0\n"),
+    |node| "inactive".clone_into(&mut node.units.entry("uwsgi-prod.service".into()).or_default().active),
+    |node| {
+        node.units.remove("memcached.service");
+    },
+    |node| {
+        node.owed.insert("reload uwsgi-prod.service".into());
+    },
+    |node| {
+        node.owed.insert("reload left.service".into());
+    },
     // PostgreSQL.
     |node| {
         node.files.remove(Path::new("/var/lib/postgresql/13/main/postmaster.pid"));
