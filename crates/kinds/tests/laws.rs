@@ -271,6 +271,7 @@ fn same(node: &FakeNode, whole: &FakeNode) -> Result<(), TestCaseError> {
     prop_assert_eq!(&node.servers, &whole.servers);
     prop_assert_eq!(&node.insides, &whole.insides);
     prop_assert_eq!(&node.sockets, &whole.sockets);
+    prop_assert_eq!(&node.mirrors, &whole.mirrors);
     let at = |node: &FakeNode| node.mounts.iter().map(|one| one.target.clone()).collect::<BTreeSet<_>>();
     prop_assert_eq!(at(node), at(whole));
     prop_assert_eq!(node.mounts.len(), whole.mounts.len());

@@ -3,7 +3,8 @@
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer,
+    Class, Compared, Inside, MirrorSeen, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner,
+    SocketSeen, SocketTimer,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -53,9 +54,25 @@ pub fn bare() -> FakeNode {
     socket(&mut node, 2, ("10.0.0.1:40002", "10.20.0.10:11211"), SocketTimer::Keepalive, 7_000_000);
     socket(&mut node, 3, ("10.0.0.1:5432", "10.20.0.11:40003"), SocketTimer::Keepalive, 7_000_000);
     managed(&mut node);
+    for (to, _) in SYNCED {
+        mirror(&mut node, to, |seen| seen.compared = Some(off(3, 0)));
+    }
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
+}
+
+/// The folders of the example of `sync`, and where they come from.
+const SYNCED: [(&str, &str); 2] =
+    [("/home/prod/applications/eden/static/fonts", "mw1"), ("/srv/eden/markers", "/srv/master/markers")];
+
+fn mirror(node: &mut FakeNode, to: &str, change: impl FnOnce(&mut MirrorSeen)) {
+    change(node.mirrors.entry(to.to_owned()).or_default());
+}
+
+/// A comparison of a folder of 100 files that found so many changed, and so many not in the source.
+fn off(change: usize, remove: usize) -> Compared {
+    Compared { change, remove, names: vec!["a".into()], source: 100 - remove, here: 100 }
 }
 
 /// A connection that has been silent for a while; one that retransmits has done so for long.
@@ -186,6 +203,15 @@ const PARTS: &[Part] = &[
     |node| node.powers.retune = Err("no CAP_SYS_PTRACE".into()),
     |node| node.powers.free = Err("no CAP_NET_ADMIN".into()),
     |node| node.powers.see = Err("no sock_diag in this kernel".into()),
+    // Folders in step with others.
+    |node| mirror(node, SYNCED[0].0, |seen| seen.compared = Some(off(0, 5))),
+    |node| mirror(node, SYNCED[0].0, |seen| seen.compared = Some(off(7, 50))),
+    |node| mirror(node, SYNCED[0].0, |seen| seen.trouble = Some((Class::Waiting, "no route to host".into()))),
+    |node| mirror(node, SYNCED[0].0, |seen| (seen.late, seen.in_step_at) = (true, Some(1_790_000_000))),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.compared = None),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.under_way = Some("43 %, 1,204 files".into())),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.trouble = Some((Class::Trouble, "rsync is missing".into()))),
+    |node| file(node, "/etc/fstab", "10.20.3.5:/eden /srv/eden nfs4 defaults 0 0\n"),
     // libpq's service file.
     |node| file(node, SERVICES, &owned("[eden]\nkeepalives_idle=7200\n[old]\nhost=a\n")),
     |node| file(node, SERVICES, &owned("[reports]\nconnect_timeout=10\nkeepalives=1\n# edited\n")),

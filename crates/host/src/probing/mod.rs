@@ -1,5 +1,7 @@
 //! Whatever should answer, asked.
 
+pub(crate) mod age;
+
 use evenkeel_core::{Probe, Probing};
 
 pub(crate) fn ask(probes: &[Probe]) -> Vec<Probing> {
