@@ -156,7 +156,7 @@ impl Sensor for Host {
         units::see(names)
     }
     fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
-        probing::ask(probes)
+        probing::ask(probes, &self.guard)
     }
     fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen> {
         self.mirrors.see(questions, &self.guard)

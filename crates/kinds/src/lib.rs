@@ -3,6 +3,7 @@
 //! A kind looks through a `Sensor` and decides with a pure `plan`. Nothing here touches the machine, and no kind knows
 //! another.
 
+pub mod check;
 mod clock;
 pub mod mount;
 mod owned;
@@ -25,6 +26,7 @@ pub const KINDS: &[&dyn AnyKind] = &[
     &pg_service::PgService,
     &postgresql::Postgresql,
     &socket::Socket,
+    &check::Check,
 ];
 
 /// The line that every file evenkeel owns starts with.

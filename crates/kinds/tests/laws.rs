@@ -20,6 +20,9 @@ enum Said {
     Nothing,
 }
 
+/// Kinds that report and never do anything.
+const ONLY_TELL: &[&str] = &["check"];
+
 /// What is said of the first, second, … item of an example.
 fn said() -> impl Strategy<Value = Vec<Said>> {
     let one = prop_oneof![
@@ -127,7 +130,8 @@ fn two_kinds_never_own_the_same_path() {
         let mut node = nodes::bare();
         converge_goal(goal(*kind, kind.example(), Mode::Enforce).as_ref(), &mut node);
         let paths = owned_paths(&node.done);
-        assert!(!node.done.is_empty(), "{} did nothing on a bare node", kind.name());
+        let tells = ONLY_TELL.contains(&kind.name());
+        assert_eq!(node.done.is_empty(), tells, "{} did nothing on a bare node, or something", kind.name());
         for path in paths {
             let other = owners.insert(path.clone(), kind.name());
             assert_eq!(
@@ -148,7 +152,7 @@ fn one_kinds_trouble_does_not_stop_the_next() {
     let spec = |goals| Spec { identity: evenkeel_core::Identity::default(), mode: Mode::Enforce, goals };
     let mut calm = nodes::bare();
     converge(&spec(goals), &mut calm);
-    for broken in KINDS {
+    for broken in KINDS.iter().filter(|kind| !ONLY_TELL.contains(&kind.name())) {
         let paths = owned_paths(&calm.done);
         let mut node = nodes::bare();
         // Everything the broken kind does fails.

@@ -3,8 +3,8 @@
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Class, Compared, Inside, MirrorSeen, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner,
-    SocketSeen, SocketTimer,
+    Class, Compared, Inside, MirrorSeen, PgFacts, PgOverride, PgRights, PgSetting, Probed, Probing, SocketId,
+    SocketOwner, SocketSeen, SocketTimer,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -68,6 +68,10 @@ const SYNCED: [(&str, &str); 2] =
 
 fn mirror(node: &mut FakeNode, to: &str, change: impl FnOnce(&mut MirrorSeen)) {
     change(node.mirrors.entry(to.to_owned()).or_default());
+}
+
+fn probing(node: &mut FakeNode, what: Probed, told: Probing) {
+    node.probings.push((what, told));
 }
 
 /// A comparison of a folder of 100 files that found so many changed, and so many not in the source.
@@ -212,6 +216,17 @@ const PARTS: &[Part] = &[
     |node| mirror(node, SYNCED[1].0, |seen| seen.under_way = Some("43 %, 1,204 files".into())),
     |node| mirror(node, SYNCED[1].0, |seen| seen.trouble = Some((Class::Trouble, "rsync is missing".into()))),
     |node| file(node, "/etc/fstab", "10.20.3.5:/eden /srv/eden nfs4 defaults 0 0\n"),
+    // What must answer.
+    |node| probing(node, Probed::Tcp("127.0.0.1:11211".into()), Probing::Answers),
+    |node| {
+        let (url, contains) = ("http://127.0.0.1:8000/eden/default/about".into(), Some("Eden".into()));
+        probing(node, Probed::Http { url, contains }, Probing::Http { status: 502, contains: false });
+    },
+    |node| probing(node, Probed::FileAge("/var/backups/eden/latest.dump".into()), Probing::Time(-100_000)),
+    |node| {
+        let path = "/etc/letsencrypt/live/site/fullchain.pem".into();
+        probing(node, Probed::CertificateFile(path), Probing::Time(86_400));
+    },
     // libpq's service file.
     |node| file(node, SERVICES, &owned("[eden]\nkeepalives_idle=7200\n[old]\nhost=a\n")),
     |node| file(node, SERVICES, &owned("[reports]\nconnect_timeout=10\nkeepalives=1\n# edited\n")),
