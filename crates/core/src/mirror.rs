@@ -61,6 +61,16 @@ impl MirrorJob {
         format!("what differs in {} is being carried over, in the background", self.from)
     }
 
+    /// What is said of a comparison or transfer that failed.
+    #[must_use]
+    pub fn trouble(&self, class: Class, why: &str) -> String {
+        match class {
+            Class::Waiting => format!("not in step with {} yet: {why}; it is tried again", self.from),
+            Class::NotApplicable => why.to_owned(),
+            Class::Trouble => format!("cannot be brought in step with {}: {why}", self.from),
+        }
+    }
+
     /// Why nothing must be carried over, for a person, where the source has lost more than one run may remove, or all.
     #[must_use]
     pub fn refusal(&self, compared: &Compared) -> Option<String> {

@@ -353,7 +353,7 @@ impl Table {
 /// What became of a transfer.
 fn done(job: &MirrorJob, seen: &MirrorSeen) -> Result<(), Fault> {
     if let Some((class, why)) = &seen.trouble {
-        return Err(Fault::new(why.clone()).class(*class));
+        return Err(Fault::new(job.trouble(*class, why)).class(*class));
     }
     match seen.compared.as_ref().and_then(|compared| job.refusal(compared)) {
         Some(why) => Err(Fault::new(why)),

@@ -4,7 +4,7 @@ use super::want::Want;
 use super::{Have, Sync};
 use crate::clock;
 use evenkeel_core::{
-    Class, Compared, Drift, Finding, Item, ItemPlan, Kind as _, Layer, MirrorSeen, Plan, Section, Step, Task,
+    Class, Compared, Drift, Finding, Item, ItemPlan, Kind as _, Layer, MirrorJob, MirrorSeen, Plan, Section, Step, Task,
     Verdict, grouped,
 };
 use std::path::Path;
@@ -62,7 +62,7 @@ fn one(
         return None;
     }
     if let Some((class, why)) = &seen.trouble {
-        let (verdict, reason) = trouble(want, *class, why, seen.late);
+        let (verdict, reason) = trouble(&job, *class, why, seen.late);
         find(verdict, reason, off.map(|off| drift(name, want, off)));
         return None;
     }
@@ -84,17 +84,15 @@ fn one(
 }
 
 /// What is made of a comparison or transfer that failed.
-fn trouble(want: &Want, class: Class, why: &str, late: bool) -> (Verdict, String) {
-    let from = &want.from;
+fn trouble(job: &MirrorJob, class: Class, why: &str, late: bool) -> (Verdict, String) {
+    let told = job.trouble(class, why);
     match class {
         Class::Waiting if late => {
-            (Verdict::NonCompliant, format!("not in step with {from} for longer than two periods: {why}"))
+            (Verdict::NonCompliant, format!("not in step with {} for longer than two periods: {why}", job.from))
         }
-        Class::Waiting => {
-            (Verdict::Pending, format!("not in step with {from} yet: {why}; it is tried again"))
-        }
-        Class::NotApplicable => (Verdict::NotApplicable, why.to_owned()),
-        Class::Trouble => (Verdict::Error, format!("cannot be brought in step with {from}: {why}")),
+        Class::Waiting => (Verdict::Pending, told),
+        Class::NotApplicable => (Verdict::NotApplicable, told),
+        Class::Trouble => (Verdict::Error, told),
     }
 }
 
