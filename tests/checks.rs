@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 use support::{FLEET, Node, postgres_version, until};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A program on the node that ends with the test.
 struct Server(Child);
@@ -66,7 +66,8 @@ fn a_memcached_a_page_a_file_and_certificates_are_told_well_and_told_when_they_a
         start(&node, "memcached", &["-u", "nobody", "-l", "127.0.0.1", "-p", "11211", "-m", "8"], 11211);
     let web = ["-m", "http.server", "8000", "--bind", "127.0.0.1", "--directory", "/srv/www"];
     let _web = start(&node, "/usr/bin/python3", &web, 8000);
-    let tls = ["s_server", "-quiet", "-accept", "8443", "-key", "/srv/keys/key", "-cert", "/srv/keys/site.pem"];
+    let tls =
+        ["s_server", "-quiet", "-accept", "8443", "-key", "/srv/keys/key", "-cert", "/srv/keys/site.pem"];
     let _tls = start(&node, "openssl", &tls, 8443);
     let _agent = node.agent(&config);
     for check in ["memcached", "sessions", "eden", "backup", "site", "shown"] {
@@ -131,7 +132,8 @@ fn a_database_is_asked_and_cannot_be_written_to() {
     becomes(&node, "owner", "compliant");
     becomes(&node, "other", "non_compliant");
     assert!(reason(&node, "other").ends_with("2 instead of 1"), "{}", reason(&node, "other"));
-    let told = |check: &str, words: &str| assert!(reason(&node, check).contains(words), "{}", reason(&node, check));
+    let told =
+        |check: &str, words: &str| assert!(reason(&node, check).contains(words), "{}", reason(&node, check));
     told("writes", "read-only transaction");
     told("several", "multiple commands");
     told("table", "permission denied");

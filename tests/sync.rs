@@ -7,7 +7,8 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 use support::{Daemon, FLEET, Node, until};
 
-const SOON: Duration = Duration::from_secs(20);
+/// Long: rsync is behind everything else that this machine does.
+const SOON: Duration = Duration::from_secs(90);
 const TO: &str = "/srv/eden/fonts";
 const ID: &str = "sync//srv/eden/fonts";
 
@@ -46,9 +47,9 @@ fn in_step(node: &Node) {
     until("in step", SOON, || matches!(status(node).as_str(), "compliant" | "repaired"));
 }
 
-fn no_rsync(node: &Node) -> bool {
-    // What runs here has its working folder or its arguments below this node's own folders.
-    !node.holds(&format!("pgrep -f 'rsync .*{TO}|rsync .*master' >/dev/null"))
+/// Whether no rsync carries over from this folder. Nodes see one another's processes, so the name is a test's own.
+fn no_rsync(node: &Node, from: &str) -> bool {
+    !node.holds(&format!("pgrep -f '[r]sync .*{from}/' >/dev/null"))
 }
 
 #[test]
@@ -96,7 +97,7 @@ fn an_emptied_source_and_one_that_lost_too_much_are_refused() {
     in_step(&node);
     node.sh(
         "mkdir /srv/aside && mv /srv/master/sub /srv/aside/ && mkdir /srv/master/sub && cd /srv/aside/sub && \
-             mv $(ls | head -n 100) /srv/master/sub/ && echo new > /srv/master/sub/f00000",
+             cp -a $(ls | head -n 100) /srv/master/sub/ && echo new > /srv/master/sub/f00000",
     );
     until("it is refused", SOON, || status(&node) == "non_compliant");
     let why = "the source has lost 900 of 1,000 files: nothing is removed, and nothing is carried over; raise delete_at_most (10%)";
@@ -161,10 +162,9 @@ fn a_folder_comes_over_ssh_through_a_forced_command() {
     node.sh(&format!("echo other > {TO}/sub/f00003"));
     until("it is even again", SOON, || node.holds(&format!("diff -r /srv/master/fonts {TO}")));
     drop(sshd);
-    until("that the source is away is told", SOON, || status(&node) == "pending");
-    assert!(reason(&node).contains("Connection refused"), "{}", reason(&node));
+    until("that the source is away is told", SOON, || reason(&node).contains("Connection refused"));
     assert!(node.item(ID).unwrap()["facts"]["in_step_at"].is_string(), "the last success is kept");
-    until("that it is late is told", Duration::from_secs(60), || status(&node) == "non_compliant");
+    until("that it is late is told", SOON, || status(&node) == "non_compliant");
 }
 
 #[test]
@@ -186,8 +186,8 @@ fn a_host_that_nobody_knows_and_a_key_that_is_open_are_refused() {
 
 #[test]
 fn one_that_is_cut_short_leaves_no_half_file_and_is_finished_by_the_next() {
-    let (node, config) = node("{from: /srv/master, every: 5s, at_most: 4MB}");
-    node.sh("mkdir -p /srv/master && cd /srv/master && for i in 1 2 3 4 5; do head -c 8000000 /dev/urandom > big$i; done");
+    let (node, config) = node("{from: /srv/cut, every: 5s, at_most: 4MB}");
+    node.sh("mkdir -p /srv/cut && cd /srv/cut && for i in 1 2 3 4 5; do head -c 8000000 /dev/urandom > big$i; done");
     let agent = node.agent(&config);
     until("it is under way", SOON, || {
         node.item(ID).is_some_and(|item| item["progress"].as_str().is_some_and(|text| text.contains('%')))
@@ -196,24 +196,24 @@ fn one_that_is_cut_short_leaves_no_half_file_and_is_finished_by_the_next() {
     until("a part is there", SOON, || node.holds(&format!("find {TO} -type f | grep -q .")));
     agent.signal("KILL");
     drop(agent);
-    until("no rsync is left", Duration::from_secs(5), || no_rsync(&node));
+    until("no rsync is left", Duration::from_secs(5), || no_rsync(&node, "/srv/cut"));
     for file in 1..=5 {
-        let whole = format!("test ! -e {TO}/big{file} || cmp -s /srv/master/big{file} {TO}/big{file}");
+        let whole = format!("test ! -e {TO}/big{file} || cmp -s /srv/cut/big{file} {TO}/big{file}");
         assert!(node.holds(&whole), "big{file} is a half file");
     }
-    spec(&node, "{from: /srv/master, every: 5s}");
+    spec(&node, "{from: /srv/cut, every: 5s}");
     let _agent = node.agent(&config);
-    until("the next one completes it", SOON, || node.holds(&format!("diff -r /srv/master {TO}")));
+    until("the next one completes it", SOON, || node.holds(&format!("diff -r /srv/cut {TO}")));
 }
 
 #[test]
 fn what_left_the_spec_is_ended() {
-    let (node, config) = node("{from: /srv/master, every: 5s, at_most: 1MB}");
-    node.sh("mkdir -p /srv/master && head -c 100000000 /dev/urandom > /srv/master/big");
+    let (node, config) = node("{from: /srv/left, every: 5s, at_most: 1MB}");
+    node.sh("mkdir -p /srv/left && head -c 100000000 /dev/urandom > /srv/left/big");
     let _agent = node.agent(&config);
-    until("it is under way", SOON, || !no_rsync(&node) && status(&node) == "pending");
+    until("it is under way", SOON, || !no_rsync(&node, "/srv/left") && status(&node) == "pending");
     spec(&node, "");
-    until("no rsync is left", Duration::from_secs(10), || no_rsync(&node));
+    until("no rsync is left", Duration::from_secs(10), || no_rsync(&node, "/srv/left"));
 }
 
 #[test]

@@ -24,8 +24,6 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// How often somebody who follows a program is asked whether it shall go on.
 const TICK: Duration = Duration::from_millis(100);
-/// How much of what a program says is handed over at once, about.
-const HANDFUL: usize = 256 << 10;
 
 /// Programs that could not be killed. Reaped whenever the next one runs.
 static LEFT_BEHIND: Mutex<Vec<Child>> = Mutex::new(vec![]);
@@ -166,7 +164,8 @@ impl Program {
         let end = Instant::now() + deadline;
         let program = self.name.to_string_lossy().into_owned();
         let child = self.start().map_err(|cause| ProgramError::Start { program: program.clone(), cause })?;
-        Running::new(program, child, self.input, HANDFUL).follow(end, heard)
+        // No cap: what it says is handed over and gone with every tick.
+        Running::new(program, child, self.input, usize::MAX).follow(end, heard)
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -256,19 +255,18 @@ impl Running {
     fn follow(mut self, end: Instant, heard: &mut dyn FnMut(&[u8]) -> bool) -> Result<Output, ProgramError> {
         let program = self.program.clone();
         loop {
-            let talked = match self.talk(end.min(Instant::now() + TICK)) {
-                Ok(talked) => talked,
+            let ended = match self.talk(end.min(Instant::now() + TICK)) {
+                Ok(ended) => ended,
                 Err(cause) => {
                     self.kill();
                     return Err(ProgramError::Talk { program, cause });
                 }
             };
-            let more = self.said.len() > self.cap;
             if !heard(&std::mem::take(&mut self.said)) {
                 self.kill();
                 return Err(ProgramError::Stopped { program });
             }
-            if talked && !more {
+            if ended {
                 break;
             }
             if Instant::now() >= end {

@@ -4,8 +4,8 @@ use super::want::Want;
 use super::{Have, Sync};
 use crate::clock;
 use evenkeel_core::{
-    Class, Compared, Drift, Finding, Item, ItemPlan, Kind as _, Layer, MirrorJob, MirrorSeen, Plan, Section, Step, Task,
-    Verdict, grouped,
+    Class, Compared, Drift, Finding, Item, ItemPlan, Kind as _, Layer, MirrorJob, MirrorSeen, Plan, Section,
+    Step, Task, Verdict, grouped,
 };
 use std::path::Path;
 
@@ -87,9 +87,10 @@ fn one(
 fn trouble(job: &MirrorJob, class: Class, why: &str, late: bool) -> (Verdict, String) {
     let told = job.trouble(class, why);
     match class {
-        Class::Waiting if late => {
-            (Verdict::NonCompliant, format!("not in step with {} for longer than two periods: {why}", job.from))
-        }
+        Class::Waiting if late => (
+            Verdict::NonCompliant,
+            format!("not in step with {} for longer than two periods: {why}", job.from),
+        ),
         Class::Waiting => (Verdict::Pending, told),
         Class::NotApplicable => (Verdict::NotApplicable, told),
         Class::Trouble => (Verdict::Error, told),
