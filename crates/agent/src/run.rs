@@ -210,7 +210,10 @@ fn enforcer(
     joints: Joints,
     remembered: OpenItems,
 ) -> Enforcer<HostPasses, evenkeel_host::watch::Watcher> {
-    let host = Host::new(config.run_dir.clone()).keeping(config.state_dir.clone()).measuring();
+    let host = Host::new(config.run_dir.clone())
+        .keeping(config.state_dir.clone())
+        .measuring()
+        .mirroring(config.state_dir.clone(), config.ssh_known_hosts.clone());
     let watcher = watch_host(&host, joints.wakes.clone());
     let passes = HostPasses::new(host, lock, joints.config.clone());
     Enforcer::new(passes, watcher, joints, remembered, now, pulse())

@@ -159,8 +159,10 @@ impl Sensor for FakeNode {
     fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
         probes.iter().map(|probe| self.ask(&probe.what)).collect()
     }
-    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen {
-        self.mirrors.get(&question.job.to).cloned().unwrap_or_default()
+    fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen> {
+        let seen =
+            |question: &MirrorQuestion| self.mirrors.get(&question.job.to).cloned().unwrap_or_default();
+        questions.iter().map(seen).collect()
     }
     fn now(&self) -> i64 {
         self.time

@@ -32,7 +32,7 @@ pub use folder::{COVERED_AT_MOST, Covered, FolderQuestion, FolderSeen, Holder, I
 pub use kind::{
     AnyKind, Complaint, Goal, GoalItem, Interest, Kind, RawItem, ReadError, Section, Severity, Wish, Witness,
 };
-pub use mirror::{Compared, DeletionLimit, MirrorJob, MirrorQuestion, MirrorSeen};
+pub use mirror::{Compared, DeletionLimit, MirrorJob, MirrorQuestion, MirrorSeen, grouped};
 pub use node::{Actuator, Measured, MountEntry, Node, Sensor, SysctlKey, SysctlSeen};
 pub use path::{Derived, Live, MemoryQuestion, PathEnd, ProbeWish, Protocol};
 pub use plan::{Finding, ItemPlan, Plan, Step, SystemdVerb, Task, Verdict};

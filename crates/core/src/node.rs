@@ -92,8 +92,10 @@ pub trait Sensor {
     /// Ask whatever should answer, all at once: one answer each, in their order. The longest time among them bounds the
     /// whole call.
     fn probe(&self, probes: &[Probe]) -> Vec<Probing>;
-    /// How two folders stand to each other. Asking begins a comparison that is due, and waits for none.
-    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen;
+    /// How pairs of folders stand to each other, all at once: one answer each, in their order. Asking begins comparisons
+    /// that are due, and waits for none but the first of a pair, and for that not long. What is not asked about any more is
+    /// forgotten, and what runs for its sake is ended.
+    fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen>;
     /// The time, in seconds since 1970. A kind asks it only while it looks.
     fn now(&self) -> i64;
     /// Whether a debt was noted and not settled since boot. See [`Step::Owe`].

@@ -58,7 +58,7 @@ pub struct Host {
     /// Only a daemon measures: a command is over before a path can forget anything.
     measuring: Option<ageing::background::Background>,
     sockets: Arc<sockets::Sockets>,
-    mirrors: Arc<mirror::Mirrors>,
+    mirrors: mirror::Mirrors,
     slots: Arc<slots::Slots>,
 }
 
@@ -67,15 +67,25 @@ impl Host {
     #[must_use]
     pub fn new(run_dir: PathBuf) -> Self {
         Self {
+            mirrors: mirror::Mirrors::new(mirror::Settings::new(run_dir.clone(), false)),
             run_dir,
             state_dir: None,
             own: OwnWrites::default(),
             guard: Arc::default(),
             measuring: None,
             sockets: Arc::default(),
-            mirrors: Arc::default(),
             slots: Arc::default(),
         }
+    }
+
+    /// The same node, which keeps in `state_dir` when folders were last in step, and believes the host keys in
+    /// `known_hosts` where folders come from other nodes; ssh's own where that is nothing. Comes after
+    /// [`Host::measuring`].
+    #[must_use]
+    pub fn mirroring(self, state_dir: PathBuf, known_hosts: Option<PathBuf>) -> Self {
+        let settings = mirror::Settings::new(self.run_dir.clone(), self.measuring.is_some());
+        let settings = mirror::Settings { state_dir: Some(state_dir), known_hosts, ..settings };
+        Self { mirrors: mirror::Mirrors::new(settings), ..self }
     }
 
     /// The same node, which measures in the background how long paths remember where a spec asks for that.
@@ -168,10 +178,10 @@ impl Sensor for Host {
         units::see(names)
     }
     fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
-        probing::ask(probes)
+        probing::ask(probes, &self.guard)
     }
-    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen {
-        self.mirrors.see(question)
+    fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen> {
+        self.mirrors.see(questions, &self.guard)
     }
     fn now(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -225,7 +235,7 @@ impl Actuator for Host {
             }
             Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),
             Step::Seed { path, sentinel } => looking::seed(&self.guard, path, sentinel.as_deref()),
-            Step::Mirror { job } => self.mirrors.carry_over(job),
+            Step::Mirror { job } => self.mirrors.carry_over(job, &self.guard),
             Step::TakeSlot { group, holder } => self.slots.take(group, holder),
             Step::LeaveSlot { group, holder } => self.slots.leave(group, holder),
             Step::Owe { debt } => debts::owe(&self.run_dir, debt).map_err(failed),

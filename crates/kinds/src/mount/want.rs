@@ -4,6 +4,7 @@
 //! to run as root; so types are a list, and options that name helpers are refused.
 
 use super::unit;
+use crate::places;
 use evenkeel_core::Complaint;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -100,28 +101,6 @@ const TYPES: &[&str] = &[
     "ramfs", "squashfs", "tmpfs", "vfat", "virtiofs", "xfs",
 ];
 const NETWORK: &[&str] = &["ceph", "cifs", "nfs", "nfs4"];
-/// Where a spec mounts nothing: the system would not come up again, or what runs as root would come from the mount.
-const SYSTEM: &[&str] = &[
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/usr",
-    "/var/lib/evenkeel",
-    "/var/lib/systemd",
-    "/var/run",
-    "/var/spool/cron",
-];
-
 impl Want {
     pub(super) fn source(&self) -> Source {
         const TAGS: [(&str, &str); 4] = [
@@ -212,7 +191,7 @@ fn point(name: &str) -> Vec<Complaint> {
         return vec![Complaint::error(ITEM, format!("`{}` is no mount point", name.escape_default()), help)];
     }
     let path = Path::new(name);
-    if let Some(system) = SYSTEM.iter().find(|one| path.starts_with(one)) {
+    if let Some(system) = places::system(path) {
         let help = "a spec can mount below /home, /srv, /mnt, /var/lib/… and the like";
         return vec![Complaint::error(ITEM, format!("{system} belongs to the system"), help)];
     }

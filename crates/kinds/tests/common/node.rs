@@ -1,6 +1,7 @@
 //! A starting node, read from a text.
 
 use evenkeel_core::fake::FakeNode;
+use evenkeel_core::{Class, Compared, MirrorSeen, PgReach, PgServer, Probed, Probing};
 use evenkeel_core::{
     Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
 };
@@ -34,6 +35,10 @@ struct Text {
     servers: BTreeMap<String, Server>,
     pg_boot: BTreeMap<String, String>,
     sockets: Vec<Connection>,
+    /// How folders stand to where they come from.
+    mirrors: BTreeMap<String, Mirror>,
+    /// What probes are told, by `tcp HOST:PORT`, `http URL`, `memcached …`, `sql QUERY`, `file …` or `certificate …`.
+    probings: BTreeMap<String, String>,
     units: BTreeMap<String, Unit>,
     tier: Option<String>,
     /// Slots of the fleet that are ours, and groups whose slots others have.
@@ -43,6 +48,22 @@ struct Text {
     time: i64,
     /// Why each power over sockets is missing.
     no: BTreeMap<String, String>,
+}
+
+/// `change`, `remove`, `source` and `here` are those of a comparison; without `source` there was none.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Mirror {
+    change: usize,
+    remove: usize,
+    names: Vec<String>,
+    source: Option<usize>,
+    here: usize,
+    waits_for: Option<String>,
+    trouble: Option<String>,
+    under_way: Option<String>,
+    in_step_at: Option<i64>,
+    late: bool,
 }
 
 #[derive(Deserialize)]
@@ -170,6 +191,9 @@ pub fn read(text: &str) -> FakeNode {
         faults: text.faults,
         servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
         pg_boot: text.pg_boot,
+        mirrors: text.mirrors.into_iter().map(|(to, one)| (to, mirror(one))).collect(),
+        probings: text.probings.iter().map(|(what, told)| probing(what, told)).collect(),
+        time: text.time,
         sockets: text.sockets.into_iter().zip(1..).map(connection).collect(),
         units: text
             .services
@@ -180,7 +204,6 @@ pub fn read(text: &str) -> FakeNode {
         tier: text.tier,
         slots: text.slots.into_iter().map(|group| (group, "service".to_owned())).collect(),
         slots_gone: text.slots_gone,
-        time: text.time,
         ..FakeNode::default()
     };
     for (power, why) in text.no {
@@ -226,6 +249,55 @@ fn owner(words: &str) -> (String, String, u32) {
 
 fn service(active: &str) -> UnitSeen {
     UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() }
+}
+
+fn mirror(one: Mirror) -> MirrorSeen {
+    let (change, remove, names, here) = (one.change, one.remove, one.names, one.here);
+    let waits = one.waits_for.map(|why| (Class::Waiting, why));
+    MirrorSeen {
+        compared: one.source.map(|source| Compared { change, remove, names, source, here }),
+        trouble: waits.or(one.trouble.map(|why| (Class::Trouble, why))),
+        under_way: one.under_way,
+        in_step_at: one.in_step_at,
+        late: one.late,
+    }
+}
+
+/// `answers`, `failed WHY`, `http STATUS [without the text]`, `value TEXT`, `null` or `time SECONDS`.
+fn probing(what: &str, told: &str) -> (Probed, Probing) {
+    let (sort, of) = what.split_once(' ').unwrap();
+    let (word, rest) = told.split_once(' ').unwrap_or((told, ""));
+    let contains = !rest.ends_with("without the text");
+    let status = || rest.split(' ').next().unwrap().parse().unwrap();
+    let probing = match word {
+        "answers" => Probing::Answers,
+        "failed" => Probing::Failed(rest.into()),
+        "http" => Probing::Http { status: status(), contains },
+        "value" => Probing::Value(Some(rest.into())),
+        "null" => Probing::Value(None),
+        "time" => Probing::Time(rest.parse().unwrap()),
+        other => panic!("no answer {other}"),
+    };
+    let (page, text) =
+        of.split_once(" with ").map_or((of, None), |(page, text)| (page, Some(text.to_owned())));
+    let probed = match sort {
+        "tcp" => Probed::Tcp(of.into()),
+        "memcached" => Probed::Memcached(of.into()),
+        "http" => Probed::Http { url: page.into(), contains: text },
+        "file" => Probed::FileAge(of.into()),
+        "certificate" => Probed::CertificateFile(of.into()),
+        "sql" => {
+            let reach = PgReach::Local {
+                data_directory: "/var/lib/postgresql/13/main".into(),
+                socket_dir: "/var/run/postgresql".into(),
+                port: 5432,
+            };
+            let server = PgServer { name: "13/main".into(), reach };
+            Probed::Postgres { server, database: None, role: Some("pg_monitor".into()), query: of.into() }
+        }
+        other => panic!("nothing to ask as {other}"),
+    };
+    (probed, probing)
 }
 
 fn connection((one, cookie): (Connection, u64)) -> SocketSeen {

@@ -3,8 +3,8 @@
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer,
-    UnitSeen,
+    Class, Compared, Inside, MirrorSeen, PgFacts, PgOverride, PgRights, PgSetting, Probed, Probing, SocketId,
+    SocketOwner, SocketSeen, SocketTimer, UnitSeen,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -56,6 +56,9 @@ pub fn bare() -> FakeNode {
     managed(&mut node);
     services(&mut node);
     prod(&mut node);
+    for (to, _) in SYNCED {
+        mirror(&mut node, to, |seen| seen.compared = Some(off(3, 0)));
+    }
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
@@ -76,6 +79,23 @@ fn prod(node: &mut FakeNode) {
             |active: &str| UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() };
         node.units.entry(unit.into()).or_insert_with(|| active("active"));
     }
+}
+
+/// The folders of the example of `sync`, and where they come from.
+const SYNCED: [(&str, &str); 2] =
+    [("/home/prod/applications/eden/static/fonts", "mw1"), ("/srv/eden/markers", "/srv/master/markers")];
+
+fn mirror(node: &mut FakeNode, to: &str, change: impl FnOnce(&mut MirrorSeen)) {
+    change(node.mirrors.entry(to.to_owned()).or_default());
+}
+
+fn probing(node: &mut FakeNode, what: Probed, told: Probing) {
+    node.probings.push((what, told));
+}
+
+/// A comparison of a folder of 100 files that found so many changed, and so many not in the source.
+fn off(change: usize, remove: usize) -> Compared {
+    Compared { change, remove, names: vec!["a".into()], source: 100 - remove, here: 100 }
 }
 
 /// A connection that has been silent for a while; one that retransmits has done so for long.
@@ -234,6 +254,26 @@ const PARTS: &[Part] = &[
     |node| node.powers.retune = Err("no CAP_SYS_PTRACE".into()),
     |node| node.powers.free = Err("no CAP_NET_ADMIN".into()),
     |node| node.powers.see = Err("no sock_diag in this kernel".into()),
+    // Folders in step with others.
+    |node| mirror(node, SYNCED[0].0, |seen| seen.compared = Some(off(0, 5))),
+    |node| mirror(node, SYNCED[0].0, |seen| seen.compared = Some(off(7, 50))),
+    |node| mirror(node, SYNCED[0].0, |seen| seen.trouble = Some((Class::Waiting, "no route to host".into()))),
+    |node| mirror(node, SYNCED[0].0, |seen| (seen.late, seen.in_step_at) = (true, Some(1_790_000_000))),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.compared = None),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.under_way = Some("43 %, 1,204 files".into())),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.trouble = Some((Class::Trouble, "rsync is missing".into()))),
+    |node| file(node, "/etc/fstab", "10.20.3.5:/eden /srv/eden nfs4 defaults 0 0\n"),
+    // What must answer.
+    |node| probing(node, Probed::Tcp("127.0.0.1:11211".into()), Probing::Answers),
+    |node| {
+        let (url, contains) = ("http://127.0.0.1:8000/eden/default/about".into(), Some("Eden".into()));
+        probing(node, Probed::Http { url, contains }, Probing::Http { status: 502, contains: false });
+    },
+    |node| probing(node, Probed::FileAge("/var/backups/eden/latest.dump".into()), Probing::Time(-100_000)),
+    |node| {
+        let path = "/etc/letsencrypt/live/site/fullchain.pem".into();
+        probing(node, Probed::CertificateFile(path), Probing::Time(86_400));
+    },
     // libpq's service file.
     |node| file(node, SERVICES, &owned("[eden]\nkeepalives_idle=7200\n[old]\nhost=a\n")),
     |node| file(node, SERVICES, &owned("[reports]\nconnect_timeout=10\nkeepalives=1\n# edited\n")),
