@@ -50,13 +50,14 @@ pub(crate) fn a_first_mount_from_a_silent_server_ends_and_holds_nothing_else_up(
     let (before, begun) = (agent(guest), Instant::now());
     guest.until("systemd is at it", SOON, || guest.show(UPLOADS_UNIT, "ActiveState") == "activating");
     let mut told = guest.item(&mount(UPLOADS));
-    while told.status != "error" && begun.elapsed() < SOON {
+    while !told.reason.contains("not done in time") {
+        assert!(begun.elapsed() < SOON, "the attempt has no end: {told:?}");
         let took = sysctl_comes_back(guest);
         assert!(took < PROMPT, "the parameter was back after {took:?}");
         told = guest.item(&mount(UPLOADS));
     }
-    assert_eq!(told.status, "error", "the attempt has an end: {told:?}");
-    assert!(!told.reason.is_empty() && mounted(guest, UPLOADS).is_empty(), "{told:?}");
+    assert_eq!(told.status, "pending", "the server may be back at any time: {told:?}");
+    assert!(mounted(guest, UPLOADS).is_empty());
     assert_eq!(agent(guest), before, "the watchdog was fed");
     guest.sh("server mend");
     guest.until_item(&mount(UPLOADS), SOON * 2, "compliant", &[]);
