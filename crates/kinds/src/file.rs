@@ -103,18 +103,18 @@ impl Kind for File {
     const NAME: &'static str = "file";
     const SUMMARY: &'static str = "whole files: text, owner, group, mode; and a reload of what reads them";
     const EXAMPLE: &'static str = "\
-/home/prod/uwsgi.ini:            # `from: files/uwsgi.ini` takes the text from a file of the repository
+/home/eden/uwsgi.ini:            # `from: files/uwsgi.ini` takes the text from a file of the repository
   content: |
     [uwsgi]
     harakiri = 90
     env = PGSERVICE=eden
-    env = PGSERVICEFILE=/home/prod/pg_service.conf
+    env = PGSERVICEFILE=/home/eden/pg_service.conf
   validate: uwsgi
   owner: root
   mode: \"0644\"
   reload: uwsgi-prod.service
-/home/prod/pg_service.conf: {content: \"[eden]\\nhost=10.20.0.10\\n\", validate: pg_service}
-/home/prod/key.ini: {content: \"hmac_key = ${credential.hmac-key}\\n\", owner: web2py, reload: uwsgi-prod.service}
+/home/eden/pg_service.conf: {content: \"[eden]\\nhost=10.20.0.10\\n\", validate: pg_service}
+/home/eden/key.ini: {content: \"hmac_key = ${credential.hmac-key}\\n\", owner: web2py, reload: uwsgi-prod.service}
 /etc/memcached.conf: {content: \"-m 64\\n\", reload: memcached.service}
 /srv/eden/cache/motd: {content: \"even\", group: web2py, mode: \"0640\"}
 ";

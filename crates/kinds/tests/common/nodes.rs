@@ -384,29 +384,29 @@ const PARTS: &[Part] = &[
     |node| node.time = 1_795_921_200,
     |node| node.tier = None,
     // Whole files.
-    |node| file(node, "/home/prod/uwsgi.ini", "[uwsgi]\nharakiri = 1000\n"),
+    |node| file(node, "/home/eden/uwsgi.ini", "[uwsgi]\nharakiri = 1000\n"),
     |node| {
-        file(node, "/home/prod/key.ini", "hmac_key = old\n");
-        node.owned.insert("/home/prod/key.ini".into(), ("web2py".into(), "root".into(), 0o644));
+        file(node, "/home/eden/key.ini", "hmac_key = old\n");
+        node.owned.insert("/home/eden/key.ini".into(), ("web2py".into(), "root".into(), 0o644));
     },
-    |node| file(node, "/home/prod/pg_service.conf", "[eden]\nhots=10.20.0.10\n"),
-    |node| file(node, "/home/prod/pg_service.conf", "[other]\n"),
+    |node| file(node, "/home/eden/pg_service.conf", "[eden]\nhots=10.20.0.10\n"),
+    |node| file(node, "/home/eden/pg_service.conf", "[other]\n"),
     |node| {
         file(node, "/etc/memcached.conf", "-m 64\n");
         node.owned.insert("/etc/memcached.conf".into(), ("memcache".into(), "root".into(), 0o600));
     },
     |node| file(node, "/srv/eden/cache/motd", "odd"),
     |node| {
-        node.missing.insert("/home/prod".into());
+        node.missing.insert("/home/eden".into());
     },
     |node| {
-        node.links.insert("/home/prod".into(), "/home/web2py".into());
+        node.links.insert("/home/eden".into(), "/home/web2py".into());
     },
     |node| {
         node.links.insert("/etc/memcached.conf".into(), "/srv/memcached.conf".into());
     },
     |node| {
-        node.links.insert("/home/prod/key.ini".into(), "/etc/shadow".into());
+        node.links.insert("/home/eden/key.ini".into(), "/etc/shadow".into());
     },
     |node| {
         node.users.remove("web2py");
