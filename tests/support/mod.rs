@@ -12,6 +12,7 @@
     reason = "test support"
 )]
 
+pub mod booted;
 pub mod lab;
 pub mod pool;
 mod postgres;
