@@ -12,6 +12,7 @@
     reason = "test support"
 )]
 
+pub mod booted;
 pub mod guest;
 pub mod lab;
 pub mod pool;

@@ -50,7 +50,7 @@ pub use socket::{
     SocketSeen, SocketTimer, SocketTimers, SocketsSeen,
 };
 pub use spec::{Identity, Item, Origin, Spec};
-pub use unit::{HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
+pub use unit::{BRIEF_S, HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
 pub use window::{BadWindow, Window};
 pub use words::{DurationWord, FileMode, SizeWord, WordError};
 

@@ -38,3 +38,6 @@ pub const SETTLED_AFTER_S: u64 = 120;
 
 /// How long a unit that ended shortly after its start is left alone before it is started again, in seconds.
 pub const HELD_OFF_FOR_S: u64 = 50;
+
+/// How long a unit has to have been active for its end to be no failed start, in seconds.
+pub const BRIEF_S: u64 = 20;

@@ -9,7 +9,7 @@ pub(crate) use lines::plain;
 
 use crate::program::Program;
 use crate::systemd;
-use evenkeel_core::{Class, Fault, HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
+use evenkeel_core::{BRIEF_S, Class, Fault, HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ fn unit(block: &Properties<'_>, now_us: u64) -> (UnitSeen, String) {
     let (entered, changed) = (time("ActiveEnterTimestampMonotonic"), time("StateChangeTimestampMonotonic"));
     let within = |from: u64, to: u64, seconds: u64| to.saturating_sub(from) < seconds * 1_000_000;
     // One that has never been active was not for long either.
-    let lived_briefly = entered == 0 || within(entered, changed, SETTLED_AFTER_S);
+    let lived_briefly = entered == 0 || within(entered, changed, BRIEF_S);
     let unit = UnitSeen {
         load: text("LoadState"),
         fresh: active == "active" && entered > 0 && within(entered, now_us, SETTLED_AFTER_S),
@@ -191,7 +191,7 @@ mod tests {
         assert!(failed(100, 110, 112), "it lived for 10 s");
         assert!(failed(0, 110, 112), "it never came up");
         assert!(!failed(100, 110, 110 + HELD_OFF_FOR_S), "that was long ago");
-        assert!(!failed(100, 100 + SETTLED_AFTER_S, 101 + SETTLED_AFTER_S), "it had long been well");
+        assert!(!failed(100, 100 + BRIEF_S, 101 + BRIEF_S), "it had long been well");
     }
 
     #[test]

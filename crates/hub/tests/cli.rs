@@ -99,3 +99,22 @@ fn systemd_is_told_when_it_listens() {
     let told = String::from_utf8_lossy(&told[..len.unwrap()]).into_owned();
     assert!(told.contains("READY=1") && told.contains("STATUS=Listening on http://127.0.0.1:"), "{told}");
 }
+
+#[test]
+fn a_slot_that_nobody_gives_back_is_freed_by_hand() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub_running = common::Hub::start(&dir.path().join("hub.db"));
+    let store = format!("sqlite:{}", dir.path().join("hub.db").display());
+    let none = hub(&["slots", "list", "--store", "sqlite:/nonexistent/hub.db"]);
+    assert!(error(&none).contains("there is no store"), "{}", error(&none));
+    let book = evenkeel_hub::slots_of(&dir.path().join("hub.db"), std::collections::BTreeMap::new()).unwrap();
+    book.take("middleware", "mw1/service", 1_795_395_723_000).unwrap();
+    let list = || String::from_utf8(hub(&["slots", "list", "--store", &store]).stdout).unwrap();
+    assert_eq!(list(), "middleware mw1/service since 2026-11-23T01:02:03.000Z\n");
+    let freed = hub(&["slots", "free", "middleware", "mw1/service", "--store", &store]);
+    assert_eq!(freed.status.code(), Some(0), "{}", error(&freed));
+    assert_eq!(list(), "");
+    let again = hub(&["slots", "free", "middleware", "mw1/service", "--store", &store]);
+    assert!(again.status.code() == Some(1) && error(&again).contains("has no slot"), "{}", error(&again));
+    drop(hub_running);
+}

@@ -139,7 +139,11 @@ backup.timer: {enabled: true, active: true, restart: allowed}
 
 /// What tells that a unit began or ended, or is started at boot: its control group, its file and its link.
 fn files(unit: &str) -> Vec<PathBuf> {
-    let mut files = vec![PathBuf::from(UNITS).join(unit), PathBuf::from(WANTS).join(unit)];
+    let mut files = vec![
+        PathBuf::from(UNITS).join(unit),
+        PathBuf::from(UNITS).join(format!("{unit}.d")),
+        PathBuf::from(WANTS).join(unit),
+    ];
     if unit.as_bytes().ends_with(b".service") {
         for root in GROUPS.map(PathBuf::from) {
             let folder = template(unit).map_or_else(|| root.clone(), |slice| root.join(slice));
@@ -164,12 +168,12 @@ mod tests {
         let told: Vec<String> =
             files("my-app@a.service").iter().map(|path| path.display().to_string()).collect();
         assert_eq!(
-            told[2..],
+            told[3..],
             [
                 r"/sys/fs/cgroup/system.slice/system-my\x2dapp.slice/my-app@a.service/cgroup.events",
                 r"/sys/fs/cgroup/unified/system.slice/system-my\x2dapp.slice/my-app@a.service/cgroup.events",
             ]
         );
-        assert_eq!(files("backup.timer").len(), 2);
+        assert_eq!(files("backup.timer").len(), 3);
     }
 }

@@ -11,7 +11,7 @@ use crate::select::{self, Miss, Selector};
 use crate::substitute::Who;
 use crate::table::{self, Kinds, Row};
 use crate::tree::Place;
-use crate::{Bundle, Problems, show, speak, survey, yaml};
+use crate::{Bundle, Problems, across, show, speak, survey, yaml};
 use evenkeel_core::{Goal, Identity, Mode, Origin, PathEnd, Spec};
 use std::collections::BTreeMap;
 use std::collections::HashSet;
@@ -110,6 +110,7 @@ impl Repository {
         }
         repository.derive();
         repository.check(&mut ledger);
+        across::check(&repository, &mut ledger);
         let refused = ledger.errors() > 0;
         let problems = ledger.close();
         if refused { Err(problems) } else { Ok((repository, problems)) }
@@ -192,6 +193,11 @@ impl Repository {
     pub(crate) fn stack(&self, selector: &Selector, node: &str) -> Vec<Layer<'_>> {
         let own = Some(node_file(node)).filter(|own| self.documents.contains_key(own));
         self.layers(&(selector.tier.clone(), own))
+    }
+
+    /// Whether a node has a file of its own.
+    pub(crate) fn has_own_file(&self, node: &str) -> bool {
+        self.documents.contains_key(&node_file(node))
     }
 
     /// Every layer that speaks to a node, weakest first: what follows from paths, then what somebody wrote.
