@@ -310,6 +310,8 @@ impl FakeNode {
         if let Some(top) = self.mounts.iter().rposition(|entry| entry.target == target) {
             self.mounts.remove(top);
         }
+        // What the server has forgotten is asked for anew by the next mount.
+        self.silent.retain(|folder, seen| folder != target || *seen != FolderSeen::Stale);
     }
 
     fn remount(&mut self, target: &Path, options: &[String]) {
