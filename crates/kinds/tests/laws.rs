@@ -270,6 +270,8 @@ fn same(node: &FakeNode, whole: &FakeNode) -> Result<(), TestCaseError> {
     prop_assert_eq!(&node.loaded, &whole.loaded);
     prop_assert_eq!(&node.servers, &whole.servers);
     prop_assert_eq!(&node.insides, &whole.insides);
+    prop_assert_eq!(&node.covered, &whole.covered);
+    prop_assert_eq!(&node.slots, &whole.slots);
     prop_assert_eq!(&node.sockets, &whole.sockets);
     let at = |node: &FakeNode| node.mounts.iter().map(|one| one.target.clone()).collect::<BTreeSet<_>>();
     prop_assert_eq!(at(node), at(whole));
