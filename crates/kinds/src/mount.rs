@@ -73,6 +73,8 @@ struct Place {
     top: Option<MountEntry>,
     /// Whether something waits there for the first touch, below what is mounted or alone.
     autofs: bool,
+    /// Whether several things are mounted there, one upon the other.
+    stacked: bool,
     unit: UnitFile,
     automount: UnitFile,
     /// The targets that want the unit, and those that want the automount.
@@ -225,6 +227,8 @@ impl Look<'_> {
         };
         let at = |entry: &MountEntry| entry.target == target && entry.fstype == table::AUTOFS;
         let autofs = self.mounts.iter().any(at);
+        let here = |entry: &&MountEntry| entry.target == target && entry.fstype != table::AUTOFS;
+        let stacked = self.mounts.iter().filter(here).count() > 1;
         let (same_share, same_server) =
             top.as_ref().map(|top| live::companions(top, &self.mounts)).unwrap_or_default();
         let others = match item.kept() {
@@ -241,6 +245,7 @@ impl Look<'_> {
             meant,
             top,
             autofs,
+            stacked,
             unit: self.unit(&unit),
             automount: self.unit(&waiting),
             enabled: wanted(&unit),
@@ -252,9 +257,9 @@ impl Look<'_> {
             same_share,
             same_server,
             holders: None,
-            tried: item.kept().is_some_and(|want| {
-                want.disruptive.is_some() && self.node.owes(&live::tried(want, &target))
-            }),
+            tried: item
+                .kept()
+                .is_some_and(|want| want.disruptive.is_some() && self.node.owes(&live::tried(want, &target))),
             slot: slot.filter(|group| self.node.owes(&live::slot_debt(group))),
             facts: item.kept().map(|want| self.facts(want)).unwrap_or_default(),
             target,

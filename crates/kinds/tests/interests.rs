@@ -36,7 +36,7 @@ fn a_sysctl_wakes_for_its_key_and_for_the_files_that_speak_of_the_boot() {
 #[test]
 fn a_mount_wakes_for_the_mount_table_and_its_unit() {
     let told = interests("mount", "/srv/a-b: {source: tmpfs, type: tmpfs}\n");
-    assert_eq!(told, [r"/etc/systemd/system/srv-a\x2db.mount", "the mount table"]);
+    assert_eq!(told, [r"/etc/systemd/system/srv-a\x2db.mount", "the mount table", "/etc/fstab"]);
 }
 
 #[test]

@@ -44,11 +44,11 @@ fn number(covered: &Covered) -> String {
 
 fn hidden(covered: &Covered, place: &Place, waits: bool) -> String {
     let more = if covered.entries > covered.names.len() { ", …" } else { "" };
-    let then = if waits { "it is not mounted over them" } else { "the mount hides them" };
+    let then = if waits { "nothing is mounted over that" } else { "the mount hides that" };
     format!(
-        "in {} itself lie {} ({}{more}), written while nothing was mounted there; {then}: move them to where they belong",
-        place.target.display(),
+        "{} in {} itself ({}{more}), written while nothing was mounted there; {then}: move it to where it belongs",
         number(covered),
+        place.target.display(),
         covered.names.join(", ")
     )
 }
@@ -103,8 +103,7 @@ impl Place {
 
     /// Whether anybody need look below.
     pub(super) fn asks_below(&self, want: Option<&Want>) -> bool {
-        let wished =
-            |want: &Want| want.below() != Below::Ignore || want.seed || want.guard.is_some();
+        let wished = |want: &Want| want.below() != Below::Ignore || want.seed || want.guard.is_some();
         want.is_some_and(wished) || self.guarded_by_us()
     }
 

@@ -155,7 +155,9 @@ impl Said {
         {
             return Some(what.clone());
         }
-        let same = |fstype: &str| fstype == want.fstype || (fstype.starts_with("nfs") && want.fstype.starts_with("nfs"));
+        let same = |fstype: &str| {
+            fstype == want.fstype || (fstype.starts_with("nfs") && want.fstype.starts_with("nfs"))
+        };
         if let Some(fstype) = self.fstype.as_deref().filter(|one| !same(one) && *one != "auto") {
             return Some(format!("type {fstype}"));
         }
@@ -188,7 +190,9 @@ impl Said {
     /// What it means that it says the same.
     pub(super) fn agrees(&self) -> &'static str {
         match self.by {
-            By::Fstab | By::Unit => "mounts the same here; evenkeel's unit comes before it, and it is not needed",
+            By::Fstab | By::Unit => {
+                "mounts the same here; evenkeel's unit comes before it, and it is not needed"
+            }
             By::DropIn => "adds to the unit that evenkeel owns",
         }
     }
@@ -214,7 +218,8 @@ mod tests {
 
     #[test]
     fn lines_of_fstab_are_read_as_mount_reads_them() {
-        let text = "# h:/x /srv/x nfs\n\nh:/x\t/srv/up\\040loads/ nfs4 rw,soft 0 0\n/a /b none bind\nbroken\n";
+        let text =
+            "# h:/x /srv/x nfs\n\nh:/x\t/srv/up\\040loads/ nfs4 rw,soft 0 0\n/a /b none bind\nbroken\n";
         let all = fstab(text);
         assert_eq!(all.len(), 2);
         assert_eq!((all[0].0.as_path(), all[0].1.line), (Path::new("/srv/up loads"), 3));

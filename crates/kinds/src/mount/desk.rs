@@ -130,7 +130,8 @@ impl Desk {
     /// What is wanted is mounted.
     fn right(&mut self, bench: &mut Bench, want: &Want, place: &Place, startable: bool) {
         if want.automounts() && self.systemd && !place.autofs {
-            let why = "is mounted already, so the automount waits there only once it is unmounted, or after a boot";
+            let why =
+                "is mounted already, so the automount waits there only once it is unmounted, or after a boot";
             bench.find(Verdict::Note, why.into(), None);
         }
         let trouble = health::judge(want, place);
@@ -174,7 +175,8 @@ impl Desk {
                 bench.off(drift, &mut self.enable, systemd(SystemdVerb::Disable, off));
             }
             if place.seen.as_ref().is_some_and(|seen| seen.need_daemon_reload) {
-                let drift = drift("daemon-reload", Layer::Unit, Some("the unit as it was".into()), "as it is");
+                let drift =
+                    drift("daemon-reload", Layer::Unit, Some("the unit as it was".into()), "as it is");
                 bench.plan.drift.push(drift);
                 if bench.enforced {
                     self.unread.push(bench.name.to_owned());
@@ -217,7 +219,8 @@ impl Desk {
             return;
         }
         if place.seen.as_ref().is_some_and(|seen| seen.active == "activating") {
-            let why = format!("systemd is mounting {}, and {} takes its time", place.target.display(), want.source);
+            let why =
+                format!("systemd is mounting {}, and {} takes its time", place.target.display(), want.source);
             return bench.find(Verdict::Pending, why, None);
         }
         let mut steps = vec![];
@@ -267,7 +270,8 @@ impl Desk {
     /// What only an unmount and a mount put right: done where the spec says when, and told otherwise.
     fn anew(&mut self, bench: &mut Bench, want: &Want, place: &Place, startable: bool) {
         let may = live::may(want, place, self.now);
-        let may = may.and_then(|()| if startable { Ok(()) } else { Err("its unit is not ours to start".into()) });
+        let may =
+            may.and_then(|()| if startable { Ok(()) } else { Err("its unit is not ours to start".into()) });
         let stale = place.inside == Some(evenkeel_core::FolderSeen::Stale);
         for Off { why, drift } in place.anew(want) {
             match &may {
@@ -298,8 +302,14 @@ impl Desk {
         let ours = matches!(place.unit, UnitFile::Ours(_)) && self.systemd;
         let stop = systemd(SystemdVerb::Stop, &unit::name(&target));
         steps.push(if ours { stop } else { Step::Unmount { target: target.clone() } });
-        steps.push(self.start(want, place));
-        steps.push(Step::Owe { debt: live::tried(want, &target) });
+        // What waits for a touch mounts it again.
+        if !(want.automounts() && place.autofs && self.systemd) {
+            if !place.exists {
+                steps.push(Step::MakeFolder { path: target.clone() });
+            }
+            steps.push(self.start(want, place));
+            steps.push(Step::Owe { debt: live::tried(want, &target) });
+        }
         steps.extend(slot.into_iter().flat_map(give_back));
         steps.into_iter().for_each(|step| bench.task(&mut self.far, step));
     }
@@ -365,7 +375,8 @@ impl Desk {
         let waiting = unit::automount_name(&place.target);
         if let UnitFile::Ours(text) = &place.automount {
             if self.systemd && place.autofs {
-                let drift = drift("automount", Layer::Mount, Some("waits for the first touch".into()), "absent");
+                let drift =
+                    drift("automount", Layer::Mount, Some("waits for the first touch".into()), "absent");
                 bench.off(drift, &mut self.stop, systemd(SystemdVerb::Stop, &waiting));
             }
             self.drop_unit(bench, &waiting, text, !place.waits.is_empty());
@@ -460,7 +471,8 @@ fn others(bench: &mut Bench, want: &Want, place: &Place) {
             Some(what) => {
                 let why = format!("{at} says {what} of the same place: {}", said.advice());
                 let desired = format!("{} {}", want.fstype, want.source);
-                let drift = drift("boot entry", Layer::File(said.file.clone()), Some(said.summary()), desired);
+                let drift =
+                    drift("boot entry", Layer::File(said.file.clone()), Some(said.summary()), desired);
                 bench.find(Verdict::NonCompliant, why, Some(drift));
             }
         }

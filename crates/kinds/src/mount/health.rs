@@ -1,9 +1,9 @@
 //! How a mounted folder answers: what a look into it means.
 
+use super::Place;
 use super::desk::drift;
 use super::live::Off;
 use super::want::Want;
-use super::Place;
 use evenkeel_core::{FolderSeen, Inside, Layer, Verdict, WriteTrouble};
 use std::time::Duration;
 
@@ -57,8 +57,14 @@ fn answers(want: &Want, place: &Place, inside: &Inside) -> Option<(Verdict, Off)
     let slow = want.health().slow();
     if want.watched() && inside.took > slow {
         let (took, slow) = (step(inside.took), time(slow));
-        let why = format!("slow: {} answers a look into {at} in {took}, and should within {slow}", want.source);
-        return Some((Verdict::NonCompliant, off(why, format!("slow, {took}"), format!("answers within {slow}"))));
+        let why = format!(
+            "slow: {} takes {took} to answer a look into {at}, and should take less than {slow}",
+            want.source
+        );
+        return Some((
+            Verdict::NonCompliant,
+            off(why, format!("slow, {took}"), format!("answers within {slow}")),
+        ));
     }
     None
 }
@@ -76,7 +82,11 @@ fn step(took: Duration) -> String {
 }
 
 fn time(time: Duration) -> String {
-    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{} ms", time.as_millis()) }
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
 }
 
 #[cfg(test)]

@@ -27,7 +27,9 @@ fn loss(want: &Want) -> Option<Complaint> {
     }
     match ["soft", "softerr"].into_iter().find(|word| want.has(word)) {
         Some(word) => Some(options(
-            format!("`{word}` on a share that is written to: a write that times out is lost, and few programs look"),
+            format!(
+                "`{word}` on a share that is written to: a write that times out is lost, and few programs look"
+            ),
             "say hard, and `automount: true` or `timeout` for what should not hang",
         )),
         None if !want.has("hard") => Some(options(
@@ -87,7 +89,11 @@ pub(super) fn across(name: &str, of: &[(&str, &Want)]) -> Vec<Complaint> {
          not see",
         one.source, two.source
     );
-    vec![Complaint::warning(["source"], message, "name one source in the tier, or keep the nodes in different tiers")]
+    vec![Complaint::warning(
+        ["source"],
+        message,
+        "name one source in the tier, or keep the nodes in different tiers",
+    )]
 }
 
 /// Fields that cannot stand together, or mean nothing where they stand.
@@ -133,7 +139,9 @@ mod tests {
     fn of(name: &str, fields: &str) -> Vec<String> {
         let want: Want = serde_json::from_str(fields).unwrap();
         let all = super::super::want::check(name, &want);
-        all.into_iter().map(|one| format!("{:?} {}: {}", one.severity, one.path.join("."), one.message)).collect()
+        all.into_iter()
+            .map(|one| format!("{:?} {}: {}", one.severity, one.path.join("."), one.message))
+            .collect()
     }
 
     fn nfs(options: &str) -> String {
@@ -144,7 +152,10 @@ mod tests {
     fn what_loses_writes_is_warned_of() {
         for (options, word) in [("\"soft\"", "soft"), ("\"softerr\"", "softerr"), ("\"rw\"", "neither")] {
             let told = of("/srv/x", &nfs(options));
-            assert!(matches!(&told[..], [one] if one.starts_with("Warning options") && one.contains(word)), "{told:?}");
+            assert!(
+                matches!(&told[..], [one] if one.starts_with("Warning options") && one.contains(word)),
+                "{told:?}"
+            );
         }
         assert_eq!(of("/srv/x", &nfs("\"hard\"")), [""; 0]);
         assert_eq!(of("/srv/x", &nfs("\"ro\", \"soft\"")), [""; 0]);

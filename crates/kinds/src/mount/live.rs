@@ -106,11 +106,15 @@ pub(super) fn identity_of(top: &MountEntry) -> String {
 }
 
 /// Who else shows the same share, and who has the same server, among the mounts of NFS.
-pub(super) fn companions(top: &MountEntry, mounts: &[MountEntry]) -> (Vec<std::path::PathBuf>, Vec<std::path::PathBuf>) {
+pub(super) fn companions(
+    top: &MountEntry,
+    mounts: &[MountEntry],
+) -> (Vec<std::path::PathBuf>, Vec<std::path::PathBuf>) {
     if !top.fstype.starts_with("nfs") {
         return (vec![], vec![]);
     }
-    let address = |entry: &MountEntry| entry.super_options.iter().find(|one| one.starts_with("addr=")).cloned();
+    let address =
+        |entry: &MountEntry| entry.super_options.iter().find(|one| one.starts_with("addr=")).cloned();
     let others = || mounts.iter().filter(|entry| entry.id != top.id && entry.target != top.target);
     let target = |entry: &MountEntry| entry.target.clone();
     let share = others().filter(|entry| entry.device == top.device).map(target).collect();
@@ -128,15 +132,23 @@ pub(super) fn may(want: &Want, place: &Place, now: i64) -> Result<(), String> {
         Some(Disruptive::In { window, .. }) if !window.contains(now) => {
             Err(format!("it takes an unmount and a mount, and waits for its window, {window} UTC"))
         }
-        Some(_) if place.tried => {
-            Err("it was unmounted and mounted anew, and is still so: the server or the kernel grants no other".into())
+        Some(_) if place.stacked => {
+            Err("several mounts lie one upon the other there, and which of them is meant is for you to say"
+                .into())
         }
+        Some(_) if place.tried => Err(
+            "it was unmounted and mounted anew, and is still so: the server or the kernel grants no other"
+                .into(),
+        ),
         Some(_) => match &place.holders {
             Some(Ok(holders)) if holders.is_empty() => Ok(()),
-            Some(Ok(holders)) => {
-                Err(format!("it takes an unmount and a mount, and waits until nobody holds it: {}", names(holders)))
+            Some(Ok(holders)) => Err(format!(
+                "it takes an unmount and a mount, and waits until nobody holds it: {}",
+                names(holders)
+            )),
+            Some(Err(why)) => {
+                Err(format!("it takes an unmount and a mount, and nobody can say who holds it: {why}"))
             }
-            Some(Err(why)) => Err(format!("it takes an unmount and a mount, and nobody can say who holds it: {why}")),
             None => Err("it takes an unmount and a mount".into()),
         },
     }
@@ -167,7 +179,7 @@ pub(super) fn asks_holders(want: &Want, place: &Place, now: i64) -> bool {
         Some(Disruptive::WhenIdle) => true,
         Some(Disruptive::In { window, .. }) => window.contains(now),
     };
-    open && !place.tried && !place.anew(want).is_empty()
+    open && !place.tried && !place.stacked && !place.anew(want).is_empty()
 }
 
 /// Notes that it was mounted anew for these options, so that what does not help is not done again and again. Forgotten

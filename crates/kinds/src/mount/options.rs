@@ -19,8 +19,8 @@ pub(super) enum Stand {
 /// Options that only mount(8), systemd and the like read, and those that the kernel has long ignored.
 fn userspace(key: &str) -> bool {
     const WORDS: &[&str] = &[
-        "_netdev", "auto", "bg", "bind", "comment", "defaults", "fail", "fg", "group", "intr", "loop", "noauto",
-        "nofail", "nogroup", "nointr", "noowner", "nouser", "owner", "retry", "user", "users",
+        "_netdev", "auto", "bg", "bind", "comment", "defaults", "fail", "fg", "group", "intr", "loop",
+        "noauto", "nofail", "nogroup", "nointr", "noowner", "nouser", "owner", "retry", "user", "users",
     ];
     WORDS.contains(&key) || key.to_lowercase().starts_with("x-")
 }
@@ -68,9 +68,8 @@ pub(super) fn contradicts(wanted: &[String], other: &str) -> bool {
         (alias(key).to_owned(), value.map(str::to_owned))
     };
     let (key, value) = split(other);
-    let turned = |one: &str, two: &str| {
-        opposites(one).iter().any(|word| word == two) || (one == "ro" && two == "rw")
-    };
+    let turned =
+        |one: &str, two: &str| opposites(one).iter().any(|word| word == two) || (one == "ro" && two == "rw");
     !userspace(&key)
         && wanted.iter().any(|one| {
             let (wanted, asked) = split(one);
@@ -109,10 +108,12 @@ fn word(key: &str, entry: &MountEntry) -> Stand {
         "tcp" | "udp" | "rdma" => pair("proto", key, entry),
         "lock" | "nolock" if nfs(entry) => lock(key, entry),
         _ if nfs(entry) && TOLD_WHERE_SET.contains(&key) => off(&format!("no option {key}"), false),
-        _ if nfs(entry) && TOLD_WHERE_SET.contains(&format!("no{key}").as_str()) => match format!("no{key}") {
-            word if there(&word) => off(&word, false),
-            _ => Stand::Met,
-        },
+        _ if nfs(entry) && TOLD_WHERE_SET.contains(&format!("no{key}").as_str()) => {
+            match format!("no{key}") {
+                word if there(&word) => off(&word, false),
+                _ => Stand::Met,
+            }
+        }
         _ => match opposites(key).into_iter().find(|word| there(word)) {
             Some(word) => off(&word, false),
             None => Stand::Unknown,

@@ -124,7 +124,8 @@ fn bare(source: &str) -> &str {
 
 /// Whether a share of NFS that is named by its server's address is mounted by the server's name.
 fn by_address(source: &str, top: &MountEntry) -> bool {
-    let (Some((host, path)), Some((_, seen))) = (source.rsplit_once(":/"), top.source.rsplit_once(":/")) else {
+    let (Some((host, path)), Some((_, seen))) = (source.rsplit_once(":/"), top.source.rsplit_once(":/"))
+    else {
         return false;
     };
     let address = top.super_options.iter().find_map(|one| one.strip_prefix("addr="));

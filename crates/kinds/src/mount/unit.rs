@@ -93,9 +93,9 @@ pub(super) fn text(want: &Want, target: &Path, before: Option<&str>) -> String {
     let (what, at) = (percent(&what), percent(&target.to_string_lossy()));
     let (options, by) = (percent(&options(want).join(",")), wanted_by(want));
     let said = want.timeout.as_ref().map(DurationWord::duration);
-    let patience = said.or_else(|| want.network().then_some(PATIENCE)).map_or_else(String::new, |time| {
-        format!("TimeoutSec={}\n", span(time))
-    });
+    let patience = said
+        .or_else(|| want.network().then_some(PATIENCE))
+        .map_or_else(String::new, |time| format!("TimeoutSec={}\n", span(time)));
     let guarded = want.guard.map_or_else(String::new, |_| format!("{GUARDED}\n"));
     let before = before.map_or_else(String::new, |before| format!("{BEFORE}{before}\n"));
     format!(
@@ -147,6 +147,11 @@ pub(super) fn value(text: &str, key: &str) -> String {
 
 /// What a unit mounts, in one line.
 pub(super) fn summary(text: &str) -> String {
+    if text.lines().any(|line| line == "[Automount]") {
+        let idle = value(text, "TimeoutIdleSec");
+        let then = if idle.is_empty() { idle } else { format!(", unmounted after {idle} without one") };
+        return format!("at the first touch{then}");
+    }
     ["Type", "What", "Options"].map(|key| value(text, key)).join(" ")
 }
 
@@ -199,7 +204,8 @@ mod tests {
 
     #[test]
     fn times_are_said_as_systemd_reads_them() {
-        let fields = r#"{"source": "h:/x", "type": "nfs4", "timeout": "1500ms", "automount": {"idle": "10m"}}"#;
+        let fields =
+            r#"{"source": "h:/x", "type": "nfs4", "timeout": "1500ms", "automount": {"idle": "10m"}}"#;
         let want: Want = serde_json::from_str(fields).unwrap();
         assert!(text(&want, Path::new("/x"), None).contains("\nTimeoutSec=1500ms\n"));
         assert!(automount_text(&want, Path::new("/x")).contains("Where=/x\nTimeoutIdleSec=600s\n"));
@@ -207,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_unit_tells_what_an_older_one_of_ours_has_mounted() {
-        let want: Want = serde_json::from_str(r#"{"source": "h:/new", "type": "nfs4", "guard": "immutable"}"#).unwrap();
+        let want: Want =
+            serde_json::from_str(r#"{"source": "h:/new", "type": "nfs4", "guard": "immutable"}"#).unwrap();
         let text = text(&want, Path::new("/x"), Some("nfs4 h:/old"));
         assert_eq!(stands_for(&text).collect::<Vec<_>>(), ["nfs4 h:/new", "nfs4 h:/old"]);
         assert!(guards(&text));

@@ -271,7 +271,10 @@ mod tests {
     #[test]
     fn what_is_read_is_written_the_same() {
         for text in ["true", "false", r#"{"idle":"10m"}"#] {
-            assert_eq!(serde_json::to_string(&serde_json::from_str::<Automount>(text).unwrap()).unwrap(), text);
+            assert_eq!(
+                serde_json::to_string(&serde_json::from_str::<Automount>(text).unwrap()).unwrap(),
+                text
+            );
         }
         for text in [
             r#""never""#,
@@ -280,13 +283,17 @@ mod tests {
             r#"{"window":"02:00-04:00","slot":true}"#,
             r#"{"window":"02:00-04:00","slot":"middleware"}"#,
         ] {
-            assert_eq!(serde_json::to_string(&serde_json::from_str::<Disruptive>(text).unwrap()).unwrap(), text);
+            assert_eq!(
+                serde_json::to_string(&serde_json::from_str::<Disruptive>(text).unwrap()).unwrap(),
+                text
+            );
         }
     }
 
     #[test]
     fn anything_else_is_refused_with_what_is_meant_to_stand_there() {
-        for text in [r#""soon""#, "{}", r#"{"window":"x"}"#, r#"{"window":"02:00-04:00","slot":"a b"}"#, "1"] {
+        for text in [r#""soon""#, "{}", r#"{"window":"x"}"#, r#"{"window":"02:00-04:00","slot":"a b"}"#, "1"]
+        {
             assert!(serde_json::from_str::<Disruptive>(text).is_err(), "{text}");
         }
         let error = serde_json::from_str::<Automount>("\"yes\"").unwrap_err().to_string();

@@ -13,11 +13,19 @@ pub(super) fn rows(section: &Section<Want>, item: &str, have: &Have) -> Vec<Witn
     let mut rows: Vec<Witness> = place
         .others
         .iter()
-        .map(|said| row(said.layer(), said.place(), said.summary(), said.against(want).map(|what| format!("differs: {what}"))))
+        .map(|said| {
+            row(
+                said.layer(),
+                said.place(),
+                said.summary(),
+                said.against(want).map(|what| format!("differs: {what}")),
+            )
+        })
         .collect();
     rows.extend(files(place));
     rows.extend(place.seen.as_ref().map(|seen| {
-        let reload = seen.need_daemon_reload.then(|| "the file on disk is newer: a daemon-reload is due".to_owned());
+        let reload =
+            seen.need_daemon_reload.then(|| "the file on disk is newer: a daemon-reload is due".to_owned());
         row("systemd", unit::name(&place.target), format!("{} ({})", seen.active, seen.sub), reload)
     }));
     rows.push(table(place));
@@ -77,7 +85,12 @@ fn inside(place: &Place, seen: &FolderSeen) -> Witness {
                 None => None,
             };
             let took = inside.took.as_micros();
-            let took = format!("answers in {}.{} ms, {owner}:{group} {:04o}", took / 1000, took % 1000 / 100, inside.mode);
+            let took = format!(
+                "answers in {}.{} ms, {owner}:{group} {:04o}",
+                took / 1000,
+                took % 1000 / 100,
+                inside.mode
+            );
             (took, sentinel)
         }
     };

@@ -2,8 +2,8 @@
 
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Covered, FolderSeen, Holder, Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
-    WriteTrouble,
+    Covered, FolderSeen, Holder, Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication,
+    PgRights, PgSender, PgSetting, WriteTrouble,
 };
 use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer};
 use serde::Deserialize;
@@ -158,7 +158,11 @@ pub fn read(text: &str) -> FakeNode {
         insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
         silent: text.silent.into_iter().map(|(path, word)| (path, silent(word))).collect(),
         covered: covered(text.covered, &text.immutable),
-        holders: text.holders.into_iter().map(|(path, all)| (path, all.iter().map(holder).collect())).collect(),
+        holders: text
+            .holders
+            .into_iter()
+            .map(|(path, all)| (path, all.iter().map(holder).collect()))
+            .collect(),
         users: text.users,
         groups: text.groups,
         time: text.time,

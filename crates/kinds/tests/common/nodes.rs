@@ -3,7 +3,8 @@
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Covered, FolderSeen, Holder, Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer,
+    Covered, FolderSeen, Holder, Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner,
+    SocketSeen, SocketTimer,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
