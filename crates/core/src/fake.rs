@@ -306,6 +306,9 @@ impl FakeNode {
         if self.resolve(target)?.is_none() {
             return Err(Fault::new(format!("mount {}: there is no such folder", target.display())));
         }
+        // What the server has forgotten is asked for anew by the next mount.
+        let real = self.follow(target);
+        self.silent.retain(|folder, seen| *folder != real || *seen != FolderSeen::Stale);
         let bind = fstype == "bind" || options.iter().any(|option| option == "bind");
         let (device, root) =
             if bind { self.place(&self.follow(Path::new(source))) } else { ((0, 40), PathBuf::from("/")) };

@@ -7,9 +7,11 @@
 pub mod abilities;
 pub mod ageing;
 mod apart;
+mod below;
 mod credentials;
 mod debts;
 pub mod files;
+mod groups;
 mod guard;
 mod holders;
 pub mod identity;
@@ -22,6 +24,7 @@ mod owned;
 mod postgres;
 mod probing;
 pub mod program;
+mod seeding;
 mod slots;
 mod sockets;
 mod sysctl;
@@ -154,7 +157,7 @@ impl Sensor for Host {
         looking::folders(&self.guard, questions)
     }
     fn covered(&self, folder: &Path) -> Result<Option<Covered>, Fault> {
-        looking::covered(&self.guard, folder)
+        below::covered(&self.guard, folder)
     }
     fn holders(&self, target: &Path) -> Result<Vec<Holder>, Fault> {
         holders::of(target)
@@ -233,8 +236,10 @@ impl Actuator for Host {
                     owned::Put { path, text, owner: owner.as_deref(), group: group.as_deref(), mode: *mode };
                 owned::put(&self.guard, &self.own, &put)
             }
-            Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),
-            Step::Seed { path, sentinel } => looking::seed(&self.guard, path, sentinel.as_deref()),
+            Step::SetImmutable { path, on } => below::set_immutable(&self.guard, path, *on),
+            Step::Seed { path, sentinel, owner, group } => {
+                seeding::seed(&self.guard, path, sentinel.as_deref(), (owner.as_deref(), group.as_deref()))
+            }
             Step::Mirror { job } => self.mirrors.carry_over(job, &self.guard),
             Step::TakeSlot { group, holder } => self.slots.take(group, holder),
             Step::LeaveSlot { group, holder } => self.slots.leave(group, holder),
@@ -242,6 +247,7 @@ impl Actuator for Host {
             Step::Settle { debt } => debts::settle(&self.run_dir, debt).map_err(failed),
             Step::Systemd { verb, unit } => {
                 let _own = self.own.mounting();
+                self.guard.let_go_of_unit(unit);
                 systemd::ask(*verb, unit)
             }
             Step::Mount { source, target, fstype, options } => {

@@ -11,6 +11,8 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// How long a service must last to count as started.
 const MOMENT: Duration = Duration::from_millis(300);
+/// How long a mount may take: one whose server is away takes as long as its unit lets it, and other mounts wait.
+const MOUNT: Duration = Duration::from_secs(10);
 
 /// Whether systemd is the service manager here, `sd_booted(3)`.
 pub(crate) fn runs() -> bool {
@@ -26,7 +28,8 @@ pub(crate) fn ask(verb: SystemdVerb, unit: &str) -> Result<(), Fault> {
     };
     let program = Program::new("systemctl").args(["--no-ask-password", "--quiet", verb.word()]);
     let program = if unit.is_empty() { program } else { program.args(["--", unit]) };
-    match program.run(DEADLINE, 64 << 10) {
+    let deadline = if unit.ends_with(".mount") { MOUNT } else { DEADLINE };
+    match program.run(deadline, 64 << 10) {
         Ok(output) if output.code == Some(0) => lasts(verb, unit, &doing),
         Ok(output) => {
             let state = last_line(unit).map_or_else(String::new, |line| format!("; {line}"));

@@ -288,6 +288,7 @@ fn same(node: &FakeNode, whole: &FakeNode) -> Result<(), TestCaseError> {
     prop_assert_eq!(&node.insides, &whole.insides);
     prop_assert_eq!(&node.owned, &whole.owned);
     prop_assert_eq!(&node.links, &whole.links);
+    prop_assert_eq!(&node.covered, &whole.covered);
     prop_assert_eq!(&node.sockets, &whole.sockets);
     prop_assert_eq!(timeless(node), timeless(whole));
     prop_assert_eq!(&node.slots, &whole.slots);

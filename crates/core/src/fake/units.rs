@@ -61,6 +61,9 @@ impl FakeNode {
         let wants = Path::new(UNITS).join(format!("{}.wants", line("WantedBy="))).join(unit);
         let target = PathBuf::from(line("Where=").replace("%%", "%"));
         match verb {
+            SystemdVerb::Start | SystemdVerb::Stop if unit.ends_with(".automount") => {
+                return self.automount(verb, unit, &target);
+            }
             SystemdVerb::Start => {
                 let options: Vec<String> = line("Options=").split(',').map(str::to_owned).collect();
                 self.mount(&line("What=").replace("%%", "%"), &target, line("Type="), &options)?;
@@ -75,6 +78,23 @@ impl FakeNode {
             SystemdVerb::Reload | SystemdVerb::DaemonReload | SystemdVerb::Restart => {}
         }
         Ok(())
+    }
+    /// Refused where something is mounted, as the real one does.
+    fn automount(&mut self, verb: SystemdVerb, unit: &str, target: &Path) -> Result<(), Fault> {
+        let at = |entry: &&crate::MountEntry| entry.target == *target;
+        let (waits, mounted): (Vec<_>, Vec<_>) =
+            self.mounts.iter().filter(at).partition(|entry| entry.fstype == "autofs");
+        match verb {
+            SystemdVerb::Start if !mounted.is_empty() => {
+                Err(Fault::new(format!("start {unit}: something is mounted there")))
+            }
+            SystemdVerb::Start if waits.is_empty() => self.mount("systemd-1", target, "autofs", &[]),
+            SystemdVerb::Stop => {
+                self.unmount(target);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

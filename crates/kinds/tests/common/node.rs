@@ -3,7 +3,8 @@
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{Class, Compared, MirrorSeen, PgReach, PgServer, Probed, Probing};
 use evenkeel_core::{
-    Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
+    Covered, FolderSeen, Holder, Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication,
+    PgRights, PgSender, PgSetting, WriteTrouble,
 };
 use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer, UnitSeen};
 use serde::Deserialize;
@@ -23,6 +24,21 @@ struct Text {
     mounts: Vec<String>,
     backings: BTreeMap<String, PathBuf>,
     insides: BTreeMap<PathBuf, Folder>,
+    /// Folders that do not answer: `hung`, `stale`, or why.
+    silent: BTreeMap<PathBuf, String>,
+    /// The names that lie in folders themselves.
+    covered: BTreeMap<PathBuf, Vec<String>>,
+    /// Folders whose filesystem has the flag, and whether it is set.
+    immutable: BTreeMap<PathBuf, bool>,
+    /// `uwsgi 4242 uwsgi-prod.service`
+    holders: BTreeMap<PathBuf, Vec<String>>,
+    /// Units whose files are newer than what systemd has read: what it has read.
+    loaded: BTreeMap<String, String>,
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+    /// In seconds since 1970.
+    time: i64,
+    slots_gone: BTreeSet<String>,
     owed: BTreeSet<String>,
     /// `root web2py 0640`
     owned: BTreeMap<PathBuf, String>,
@@ -105,8 +121,17 @@ struct Unit {
 #[serde(deny_unknown_fields)]
 struct Folder {
     owner: String,
+    #[serde(default)]
+    group: Option<String>,
     mode: String,
     sentinel: Option<bool>,
+    #[serde(default)]
+    empty: bool,
+    #[serde(default)]
+    took_ms: u64,
+    /// `ok`, `read-only`, or why not.
+    #[serde(default)]
+    write: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -183,6 +208,17 @@ pub fn read(text: &str) -> FakeNode {
         mounts: text.mounts.iter().map(|line| mount(line)).collect(),
         backings: text.backings,
         insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
+        silent: text.silent.into_iter().map(|(path, word)| (path, silent(word))).collect(),
+        covered: covered(text.covered, &text.immutable),
+        holders: text
+            .holders
+            .into_iter()
+            .map(|(path, all)| (path, all.iter().map(holder).collect()))
+            .collect(),
+        users: text.users,
+        groups: text.groups,
+        time: text.time,
+        slots_gone: text.slots_gone,
         owed: text.owed,
         owned: text.owned.into_iter().map(|(path, words)| (path, owner(&words))).collect(),
         users: text.users,
@@ -220,6 +256,7 @@ pub fn read(text: &str) -> FakeNode {
         (!name.contains('/')).then(|| (name.to_owned(), text.clone()))
     };
     node.loaded = node.files.iter().filter_map(unit).collect();
+    node.loaded.extend(text.loaded);
     node
 }
 
@@ -353,12 +390,48 @@ pub fn mount(line: &str) -> MountEntry {
 
 fn inside(folder: Folder) -> Inside {
     let mode = u32::from_str_radix(&folder.mode, 8).unwrap();
+    let write = folder.write.map(|word| match word.as_str() {
+        "ok" => Ok(()),
+        "read-only" => Err(WriteTrouble::ReadOnly),
+        why => Err(WriteTrouble::Other(why.into())),
+    });
     Inside {
         owner: Some(folder.owner),
+        group: Some(folder.group.unwrap_or_else(|| "root".into())),
         mode,
         sentinel: folder.sentinel,
+        empty: folder.empty,
+        took: std::time::Duration::from_millis(folder.took_ms.max(1)),
+        write,
         ..evenkeel_core::fake::root_folder()
     }
+}
+
+fn silent(word: String) -> FolderSeen {
+    match word.as_str() {
+        "hung" => FolderSeen::Hung,
+        "stale" => FolderSeen::Stale,
+        _ => FolderSeen::Trouble(word),
+    }
+}
+
+fn holder(text: &String) -> Holder {
+    let parts: Vec<&str> = text.split(' ').collect();
+    let unit = parts.get(2).map(|unit| (*unit).to_owned());
+    Holder { comm: parts[0].into(), pid: parts[1].parse().unwrap(), unit }
+}
+
+fn covered(
+    names: BTreeMap<PathBuf, Vec<String>>,
+    immutable: &BTreeMap<PathBuf, bool>,
+) -> BTreeMap<PathBuf, Covered> {
+    let paths: BTreeSet<&PathBuf> = names.keys().chain(immutable.keys()).collect();
+    let one = |path: &PathBuf| {
+        let all = names.get(path).cloned().unwrap_or_default();
+        let (entries, names) = (all.len(), all.into_iter().take(3).collect());
+        Covered { entries, names, immutable: immutable.get(path).copied() }
+    };
+    paths.into_iter().map(|path| (path.clone(), one(path))).collect()
 }
 
 fn rights(rights: Rights) -> PgRights {

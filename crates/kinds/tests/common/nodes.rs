@@ -3,8 +3,8 @@
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Class, Compared, Inside, MirrorSeen, PgFacts, PgOverride, PgRights, PgSetting, Probed, Probing, SocketId,
-    SocketOwner, SocketSeen, SocketTimer, UnitSeen,
+    Class, Compared, Covered, FolderSeen, Holder, Inside, MirrorSeen, PgFacts, PgOverride, PgRights,
+    PgSetting, Probed, Probing, SocketId, SocketOwner, SocketSeen, SocketTimer, UnitSeen,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -226,6 +226,9 @@ fn override_of(node: &mut FakeNode, role: Option<&str>, database: Option<&str>, 
 const MAIN: &str = "/etc/postgresql/13/main/postgresql.conf";
 const PG_DROP_IN: &str = "/etc/postgresql/13/main/conf.d/99-evenkeel.conf";
 
+/// 2026-11-29 03:00 UTC.
+const SUNDAY_AT_3: i64 = 1_795_921_200;
+
 const CACHE_UNIT: &str = "/etc/systemd/system/srv-eden-cache.mount";
 
 fn unit(at: &str, what: &str) -> String {
@@ -428,6 +431,66 @@ const PARTS: &[Part] = &[
     |node| {
         node.owed.insert("reload left.service".into());
     },
+    // What a share tells, and what lies below it.
+    |node| {
+        let options = "rw,hard,vers=4.1";
+        let line = format!("28 1 0:53 / /srv/eden/uploads rw - nfs4 10.20.3.5:/eden/uploads {options}");
+        node.mounts.push(mount(&line));
+    },
+    |node| node.time = SUNDAY_AT_3,
+    |node| {
+        node.silent.insert("/srv/eden/uploads".into(), FolderSeen::Hung);
+    },
+    |node| {
+        node.silent.insert("/srv/eden/uploads".into(), FolderSeen::Stale);
+    },
+    |node| {
+        let holder = Holder { pid: 4242, comm: "uwsgi".into(), unit: Some("uwsgi-prod.service".into()) };
+        node.holders.insert("/srv/eden/uploads".into(), vec![holder]);
+    },
+    |node| {
+        node.owed.insert("mount slot fleet".into());
+        node.slots.insert(("fleet".into(), "mount".into()));
+    },
+    |node| {
+        let covered = Covered { immutable: Some(false), ..Covered::default() };
+        node.covered.insert("/srv/eden/uploads".into(), covered.clone());
+        node.covered.insert("/home/prod/eden/uploads".into(), covered);
+    },
+    |node| {
+        let names = vec!["icon.png".into()];
+        node.covered.insert("/srv/eden/fonts".into(), Covered { entries: 1, names, immutable: Some(true) });
+    },
+    |node| {
+        let inside = Inside { empty: true, ..evenkeel_core::fake::root_folder() };
+        node.insides.insert("/srv/eden/fonts".into(), inside);
+    },
+    |node| node.mounts.push(mount("29 1 0:54 / /srv/eden/fonts rw - autofs systemd-1 rw")),
+    |node| node.mounts.push(mount("30 29 0:55 / /srv/eden/fonts rw - nfs4 10.20.3.5:/eden/fonts rw,hard")),
+    |node| {
+        let path = "/etc/systemd/system/srv-eden-fonts.mount";
+        let text = "# guard: immutable\n[Mount]\nWhat=10.20.3.5:/eden/other\nWhere=/srv/eden/fonts\nType=nfs4\nOptions=nofail\n";
+        file(node, path, &owned(text));
+    },
+    |node| node.mounts.push(mount("31 1 0:56 / /srv/eden/fonts rw - nfs4 10.20.3.5:/eden/other rw,hard")),
+    |node| {
+        let text = "[Automount]\nWhere=/srv/eden/fonts\n[Install]\nWantedBy=remote-fs.target\n";
+        file(node, "/etc/systemd/system/srv-eden-fonts.automount", &owned(text));
+        let text = "[Automount]\nWhere=/srv/eden/cache\n[Install]\nWantedBy=local-fs.target\n";
+        file(node, "/etc/systemd/system/srv-eden-cache.automount", &owned(text));
+        file(node, "/etc/systemd/system/local-fs.target.wants/srv-eden-cache.automount", "");
+    },
+    |node| file(node, "/etc/systemd/system/remote-fs.target.wants/srv-eden-fonts.mount", ""),
+    |node| file(node, "/etc/fstab", "10.20.3.5:/eden/uploads /srv/eden/uploads nfs4 soft,bg 0 0\n"),
+    |node| {
+        let path = "/etc/systemd/system/srv-eden-uploads.mount.d/more.conf";
+        file(node, path, "[Mount]\nOptions=hard\n");
+    },
+    |node| {
+        let text = format!("# guard: immutable\n{}", unit("/srv/gone", "tmpfs"));
+        file(node, "/etc/systemd/system/srv-gone.mount", &owned(&text));
+        node.covered.insert("/srv/gone".into(), Covered { immutable: Some(true), ..Covered::default() });
+    },
     // PostgreSQL.
     |node| {
         node.files.remove(Path::new("/var/lib/postgresql/13/main/postmaster.pid"));
@@ -534,6 +597,10 @@ pub fn any_node() -> impl Strategy<Value = FakeNode> {
         let mut node = bare();
         PARTS.iter().zip(there).filter(|(_, there)| *there).for_each(|(part, _)| part(&mut node));
         node.loaded = loaded(&node);
+        // A file that was changed after systemd had read it.
+        if let Some(text) = node.loaded.get_mut("srv-eden-cache.mount") {
+            *text = text.replace("Options=nofail", "Options=nofail,size=1m");
+        }
         node
     })
 }
