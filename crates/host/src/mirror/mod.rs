@@ -255,7 +255,9 @@ impl Mirrors {
         if let Some(name) = still.next() {
             return Err((
                 Class::Waiting,
-                format!("{name} was carried over and differs still: who changes it here?"),
+                format!(
+                    "{name} was carried over and differs again: it changes here or at the source; leave it out if it may"
+                ),
             ));
         }
         let seen = after.compared().unwrap_or_default();

@@ -93,8 +93,9 @@ impl Run<'_> {
         let output =
             self.program(place, more)?.follow(deadline, &mut heard).map_err(|error| broke_off(&error))?;
         match output.code {
-            // 24: files of the source went while it was read, which a folder that is in use does.
-            Some(0 | 24) => Ok(said),
+            // 24: files of the source went while it was read, as in a folder that is in use. 25: more was to be removed than the
+            // comparison had counted, and was not; the next one counts again.
+            Some(0 | 24 | 25) => Ok(said),
             code => Err(said::failure(code, &output.stderr)),
         }
     }
