@@ -39,15 +39,20 @@ pub struct Standing {
 impl Guest {
     /// Switch one on with evenkeel installed as `docs/operating.md` says, and not started.
     pub fn up() -> Self {
+        let files = tempfile::tempdir().unwrap();
+        installation(files.path());
+        Self::with_files(files.path())
+    }
+
+    /// Switch one on with these files laid over its root, and nothing else.
+    pub fn with_files(files: &Path) -> Self {
         let made = control("image", "image").status().unwrap();
         assert!(
             made.success(),
             "no guest to switch on, for the reason above: needs root, mmdebstrap and qemu"
         );
-        let files = tempfile::tempdir().unwrap();
-        installation(files.path());
         let guest = Self { lab: format!("nfs-{}", std::process::id()) };
-        let (owner, folder) = (std::process::id().to_string(), files.path().to_str().unwrap());
+        let (owner, folder) = (std::process::id().to_string(), files.to_str().unwrap());
         let up = guest.control(&["up", "n1", "--owner", &owner, "--files", folder]).output().unwrap();
         assert!(up.status.success(), "the guest does not come up: {}", text(&up));
         guest

@@ -2,15 +2,17 @@
 
 use crate::apart::Answer;
 use crate::guard::{Guard, Trouble};
+use crate::mounting;
+use crate::walk::Links;
+use rustix::fs::OFlags;
 use rustix::io::Errno;
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::io;
-use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStrExt as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
-/// In seconds since 1970. The path has no symlinks in it.
+/// In seconds since 1970.
 ///
 /// # Errors
 /// Why it cannot be told, for a person.
@@ -18,21 +20,24 @@ pub(crate) fn of(guard: &Guard, path: &Path, within: Duration) -> Result<i64, St
     if guard.clear(path).map_err(|error| error.to_string())? {
         return rustix::fs::stat(path).map(|stat| stat.st_mtime).map_err(told);
     }
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-    // Only a descriptor that the child may keep.
-    let keep = std::fs::File::open("/dev/null").map_err(|error| error.to_string())?;
-    let answer = guard.apart(path, within, keep.as_fd(), &|| ask(&name));
+    let reached =
+        mounting::approach(guard, path, Links::Any, None, true).map_err(|error| error.to_string())?;
+    let rest = mounting::joined(&reached.rest).map_err(|error| error.to_string())?;
+    let base = reached.fd.as_fd();
+    let answer = guard.apart(within, base, &|| ask(base, &rest));
     match answer.map(read) {
         Ok(Ok(seconds)) => Ok(seconds),
         Ok(Err(errno)) => Err(told(errno)),
-        Err(Trouble::Hung) => Err(Trouble::Hung.to_string()),
+
         Err(Trouble::Child(error)) => Err(error.to_string()),
+        Err(trouble) => Err(trouble.to_string()),
     }
 }
 
-/// Runs in the child: nothing but a system call.
-fn ask(name: &CString) -> Answer {
-    let (seconds, errno) = match rustix::fs::stat(name.as_c_str()) {
+/// Nothing but system calls: this runs in a child.
+fn ask(base: BorrowedFd, rest: &CStr) -> Answer {
+    let file = mounting::below(base, rest, OFlags::PATH);
+    let (seconds, errno) = match file.and_then(rustix::fs::fstat) {
         Ok(stat) => (stat.st_mtime, 0),
         Err(errno) => (0, i64::from(errno.raw_os_error())),
     };

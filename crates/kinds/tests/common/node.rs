@@ -34,11 +34,6 @@ struct Text {
     holders: BTreeMap<PathBuf, Vec<String>>,
     /// Units whose files are newer than what systemd has read: what it has read.
     loaded: BTreeMap<String, String>,
-    users: BTreeMap<String, u32>,
-    groups: BTreeMap<String, u32>,
-    /// In seconds since 1970.
-    time: i64,
-    slots_gone: BTreeSet<String>,
     owed: BTreeSet<String>,
     /// `root web2py 0640`
     owned: BTreeMap<PathBuf, String>,
@@ -215,10 +210,6 @@ pub fn read(text: &str) -> FakeNode {
             .into_iter()
             .map(|(path, all)| (path, all.iter().map(holder).collect()))
             .collect(),
-        users: text.users,
-        groups: text.groups,
-        time: text.time,
-        slots_gone: text.slots_gone,
         owed: text.owed,
         owned: text.owned.into_iter().map(|(path, words)| (path, owner(&words))).collect(),
         users: text.users,
