@@ -9,7 +9,7 @@ use super::want::Want;
 use super::wishes::Disruptive;
 use super::{DEBT, Have, Place, UnitFile, below, health, options, unit};
 use evenkeel_core::{
-    Drift, Finding, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task, Verdict, Wish,
+    Drift, Finding, FolderSeen, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task, Verdict, Wish,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -251,14 +251,17 @@ impl Desk {
         for Off { why, drift } in told.shared {
             bench.find(Verdict::Pending, why, Some(drift));
         }
+        let anew = !place.anew(want).is_empty();
+        let unseen = matches!(place.inside, Some(FolderSeen::Hung | FolderSeen::Trouble(_)));
+        if place.tried && !anew && !unseen {
+            let drift = drift("mounted anew", Layer::Mount, Some("noted".into()), "seen to be in force");
+            bench.off(drift, &mut self.far, Step::Settle { debt: live::tried(want, &place.target) });
+        }
         if !reached {
             return;
         }
-        if !place.anew(want).is_empty() {
+        if anew {
             self.anew(bench, want, place, startable);
-        } else if place.tried {
-            let drift = drift("mounted anew", Layer::Mount, Some("noted".into()), "seen to be in force");
-            bench.off(drift, &mut self.far, Step::Settle { debt: live::tried(want, &place.target) });
         }
         bench.plan.drift.extend(told.in_place.iter().cloned());
         if let (false, Some(top)) = (told.in_place.is_empty(), &place.top) {
@@ -272,7 +275,7 @@ impl Desk {
         let may = live::may(want, place, self.now);
         let may =
             may.and_then(|()| if startable { Ok(()) } else { Err("its unit is not ours to start".into()) });
-        let stale = place.inside == Some(evenkeel_core::FolderSeen::Stale);
+        let stale = place.inside == Some(FolderSeen::Stale);
         for Off { why, drift } in place.anew(want) {
             match &may {
                 Ok(()) => bench.plan.drift.push(drift),
@@ -374,7 +377,9 @@ impl Desk {
         }
         let waiting = unit::automount_name(&place.target);
         if let UnitFile::Ours(text) = &place.automount {
-            if self.systemd && place.autofs {
+            // systemd takes away what is mounted on it too.
+            let ours = matches!(place.identity, Identity::Right | Identity::Idle) && !place.stacked;
+            if self.systemd && place.autofs && ours {
                 let drift =
                     drift("automount", Layer::Mount, Some("waits for the first touch".into()), "absent");
                 bench.off(drift, &mut self.stop, systemd(SystemdVerb::Stop, &waiting));
