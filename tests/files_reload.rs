@@ -30,7 +30,10 @@ fn done(what: &str, out: Output) -> String {
 
 impl Booted {
     fn new(name: &'static str) -> Self {
-        assert!(lab(&["root"]).status().unwrap().success(), "no Debian to boot: root, mmdebstrap, systemd-nspawn");
+        assert!(
+            lab(&["root"]).status().unwrap().success(),
+            "no Debian to boot: root, mmdebstrap, systemd-nspawn"
+        );
         done("up", lab(&["up", name, "--owner", &std::process::id().to_string()]).output().unwrap());
         let node = Self(name);
         done("copy", lab(&["copy", name, EVENKEEL, "/usr/bin/evenkeel"]).output().unwrap());
@@ -53,13 +56,18 @@ impl Booted {
     }
 
     fn spec(&self, text: &str) {
-        let tier = format!("version: 1\nfile:\n  /srv/app.ini: {{content: \"{text}\\n\", reload: app.service}}\n");
+        let tier =
+            format!("version: 1\nfile:\n  /srv/app.ini: {{content: \"{text}\\n\", reload: app.service}}\n");
         self.write("/root/spec/tiers/t.yaml", &tier);
     }
 
     /// One pass, and what it says.
     fn apply(&self) -> String {
-        text(&lab(&["run", self.0, "evenkeel", "apply", "--spec", "/root/spec", "--node", "n1"]).output().unwrap())
+        text(
+            &lab(&["run", self.0, "evenkeel", "apply", "--spec", "/root/spec", "--node", "n1"])
+                .output()
+                .unwrap(),
+        )
     }
 
     fn reloads(&self) -> usize {
@@ -132,5 +140,8 @@ fn a_reload_is_done_once_owed_while_it_fails_and_never_a_restart() {
     node.sh("systemctl stop app");
     node.spec("a = 5");
     node.apply();
-    assert_eq!((node.reloads(), node.owed(), node.sh("systemctl is-active app || true").as_str()), (7, 0, "inactive\n"));
+    assert_eq!(
+        (node.reloads(), node.owed(), node.sh("systemctl is-active app || true").as_str()),
+        (7, 0, "inactive\n")
+    );
 }

@@ -6,7 +6,7 @@
 use crate::files::{self, Dress, FileState};
 use crate::guard::Guard;
 use crate::own_writes::OwnWrites;
-use crate::{LONGEST, mounting, mountinfo, users};
+use crate::{LONGEST, mountinfo, mounting, users};
 use evenkeel_core::{Class, Fault, FileSeen, Secret};
 use sha2::{Digest as _, Sha256};
 use std::io;

@@ -42,7 +42,8 @@ fn a_mount_wakes_for_the_mount_table_and_its_unit() {
 #[test]
 fn a_file_wakes_for_itself_for_mounts_and_for_the_service_file_that_it_waits_for() {
     let uwsgi = r#"{content: "[uwsgi]\nenv = PGSERVICE=eden\n", validate: uwsgi}"#;
-    let told = interests("file", &format!("/srv/a: {{content: x}}\n/srv/b: {uwsgi}\n/srv/c: {{absent: true}}\n"));
+    let told =
+        interests("file", &format!("/srv/a: {{content: x}}\n/srv/b: {uwsgi}\n/srv/c: {{absent: true}}\n"));
     let files = ["/etc/postgresql-common/pg_service.conf", "/srv/a", "/srv/b", "/srv/c", "the mount table"];
     assert_eq!(told, files);
 }

@@ -6,8 +6,8 @@
 use super::Waker;
 use crate::files::FileState;
 use crate::guard::Guard;
-use crate::{mounting, owned};
 use crate::own_writes::OwnWrites;
+use crate::{mounting, owned};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -141,9 +141,10 @@ impl Folders {
             self.arm();
         }
         let mut changed = vec![];
-        let far: BTreeSet<PathBuf> = match look_around {
-            true => self.files.keys().filter(|path| !self.is_local(path)).cloned().collect(),
-            false => BTreeSet::new(),
+        let far: BTreeSet<PathBuf> = if look_around {
+            self.files.keys().filter(|path| !self.is_local(path)).cloned().collect()
+        } else {
+            BTreeSet::new()
         };
         for (path, seen) in self.files.iter_mut().filter(|(path, _)| !far.contains(*path)) {
             let within = |news: &&PathBuf| news.parent() == Some(path) && !self.own.is_ours(news);
