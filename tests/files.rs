@@ -194,9 +194,13 @@ fn hostile_paths_and_symlinks_are_refused_and_nothing_is_written() {
     }
     assert_eq!(node.sh("cat /etc/passwd"), passwd);
     assert!(!node.holds("test -e /etc/cron.d/x || test -e /srv/eden/none"));
-    // The real place is written to, by whatever name; the link itself is walked no more than it is trusted.
-    assert!(apply(&item("/srv/open/way/x")).status.success());
-    assert_eq!(node.sh("cat /srv/target/x; ls -A /srv/target"), "xx\n");
+    // A link that root has put is walked; one that somebody else may move is not, wherever it leads just now.
+    node.sh("ln -s /srv/target /srv/eden/ours");
+    assert!(apply(&item("/srv/eden/ours/x")).status.success());
+    assert_eq!(node.sh("cat /srv/target/x; rm /srv/target/x"), "x");
+    let out = apply(&item("/srv/open/way/x"));
+    assert!(text(&out).contains("is a symlink that somebody else may move"), "{}", text(&out));
+    assert_eq!(node.sh("ls -A /srv/target"), "");
 }
 
 #[test]

@@ -205,11 +205,7 @@ impl Actuator for FakeNode {
             Step::WriteFile { path, text, .. } => {
                 self.files.insert(path.clone(), text.clone());
             }
-            Step::RemoveFile { path } => {
-                self.files.remove(path);
-                self.links.remove(path);
-                self.owned.remove(path);
-            }
+            Step::RemoveFile { path } => self.remove_file(path),
             Step::Owe { debt } => {
                 self.owed.insert(debt.clone());
                 self.owed_since.insert(debt.clone(), self.clock_us());

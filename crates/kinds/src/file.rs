@@ -152,10 +152,12 @@ impl Kind for File {
         let names: BTreeSet<String> =
             units.into_iter().map(str::to_owned).chain(owed.iter().cloned()).collect();
         let names: Vec<String> = names.into_iter().collect();
-        let units = match node.systemd() {
-            false => Units::NoSystemd,
-            true if names.is_empty() => Units::Seen(BTreeMap::new()),
-            true => node.units(&names).map_or_else(|fault| Units::Unseen(chain(&fault)), Units::Seen),
+        let units = if !node.systemd() {
+            Units::NoSystemd
+        } else if names.is_empty() {
+            Units::Seen(BTreeMap::new())
+        } else {
+            node.units(&names).map_or_else(|fault| Units::Unseen(chain(&fault)), Units::Seen)
         };
         Ok(Have { sights: look::all(section, node), units, owed })
     }

@@ -240,9 +240,8 @@ impl Repository {
         let alone = |one: &&Selector| {
             one.tier == *tier && (one.is_glob() || !self.documents.contains_key(&node_file(&one.pattern)))
         };
-        let name = |one: &Selector| match one.is_glob() {
-            true => select::samples(&one.pattern).swap_remove(1),
-            false => one.pattern.clone(),
+        let name = |one: &Selector| {
+            if one.is_glob() { select::samples(&one.pattern).swap_remove(1) } else { one.pattern.clone() }
         };
         self.fleet.selectors.iter().filter(alone).map(|one| self.who(one, name(one))).collect()
     }

@@ -2,7 +2,7 @@
 
 use super::FakeNode;
 use crate::{Fault, FileSeen, Secret, Sensor};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl FakeNode {
     pub(super) fn see_file(&self, path: &Path) -> Option<FileSeen> {
@@ -21,25 +21,39 @@ impl FakeNode {
         (owner, group): (Option<&str>, Option<&str>),
         mode: Option<u32>,
     ) -> Result<(), Fault> {
-        let above = path.parent().map(|above| self.resolve(above)).transpose()?.flatten();
-        if above.as_deref() != path.parent() || self.links.contains_key(path) {
-            return Err(Fault::new(format!(
-                "put {}: its folder is not there, or a symlink is",
-                path.display()
-            )));
+        let real = self.place_of(path);
+        if self.resolve(&real)?.is_none() || self.links.contains_key(&real) {
+            let why = "its folder is not there, or a symlink is in its place";
+            return Err(Fault::from(format!("put {}", path.display()), why));
         }
         if owner.is_some_and(|name| self.user(name).ok().flatten().is_none())
             || group.is_some_and(|name| self.group(name).ok().flatten().is_none())
         {
             return Err(Fault::new(format!("put {}: nobody is called so", path.display())));
         }
-        self.files.insert(path.to_owned(), text.reveal().to_owned());
-        self.own(path, owner, group, mode);
+        self.files.insert(real.clone(), text.reveal().to_owned());
+        self.own(&real, owner, group, mode);
         Ok(())
     }
 
+    /// Where a name is: its folder with every symlink followed, and not the name itself.
+    fn place_of(&self, path: &Path) -> PathBuf {
+        match (path.parent(), path.file_name()) {
+            (Some(above), Some(name)) => self.follow(above).join(name),
+            _ => path.to_owned(),
+        }
+    }
+
+    pub(super) fn remove_file(&mut self, path: &Path) {
+        for path in [path, &self.place_of(path)] {
+            self.files.remove(path);
+            self.links.remove(path);
+            self.owned.remove(path);
+        }
+    }
+
     pub(super) fn keep_before(&mut self, path: &Path) {
-        if let Some(text) = self.files.get(path) {
+        if let Some(text) = self.files.get(&self.place_of(path)) {
             self.before.entry(path.to_owned()).or_insert_with(|| text.clone());
         }
     }

@@ -141,9 +141,10 @@ impl Folders {
             self.arm();
         }
         let mut changed = vec![];
-        let far: BTreeSet<PathBuf> = match look_around {
-            true => self.files.keys().filter(|path| !self.is_local(path)).cloned().collect(),
-            false => BTreeSet::new(),
+        let far: BTreeSet<PathBuf> = if look_around {
+            self.files.keys().filter(|path| !self.is_local(path)).cloned().collect()
+        } else {
+            BTreeSet::new()
         };
         for (path, seen) in self.files.iter_mut().filter(|(path, _)| !far.contains(*path)) {
             let within = |news: &&PathBuf| news.parent() == Some(path) && !self.own.is_ours(news);

@@ -9,6 +9,7 @@ use evenkeel_core::{
     Drift, Finding, Item, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task, Verdict, Wish,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 /// The items that a service's reload is for.
 #[derive(Default)]
@@ -26,7 +27,7 @@ pub(super) fn plan(section: &Section<Want>, have: &Have) -> Plan {
         let Some(sight) = have.sights.get(name) else { continue };
         let mut told = one(item, sight);
         let (steps, read_again) =
-            if item.enforced() { steps(item, sight, &told.drift) } else { (vec![], false) };
+            if item.enforced() { steps(Path::new(name), item, sight, &told.drift) } else { (vec![], false) };
         if let Some(unit) = reload(&item.wish) {
             told.findings.extend(note(unit, &have.units));
             let due = due.entry(unit).or_default();
@@ -116,12 +117,13 @@ fn differs(want: &Want, sight: &Sight) -> Vec<Drift> {
     off
 }
 
-/// What puts it right, and whether whoever reads it must read it again.
-fn steps(item: &Item<Want>, sight: &Sight, off: &[Drift]) -> (Vec<Step>, bool) {
+/// What puts it right, and whether whoever reads it must read it again. The place is named as it was said: whoever writes
+/// there judges every symlink on the way.
+fn steps(path: &Path, item: &Item<Want>, sight: &Sight, off: &[Drift]) -> (Vec<Step>, bool) {
     if off.is_empty() {
         return (vec![], false);
     }
-    let path = sight.real.clone();
+    let path = path.to_owned();
     let mut steps = vec![];
     if matches!(sight.there, There::File(_)) {
         steps.push(Step::KeepBefore { path: path.clone() });
