@@ -61,7 +61,9 @@ site: {certificate: /etc/letsencrypt/live/site/fullchain.pem, left: 14d}
         probes.retain(|(name, want, _)| {
             have.told.get(*name).is_some_and(|told| judge::off(want, told, now).is_some())
         });
-        probes.iter_mut().for_each(|(_, _, probe)| probe.after = AGAIN);
+        for (_, _, probe) in &mut probes {
+            probe.after = AGAIN;
+        }
         have.ask(&probes, node);
         Ok(have)
     }

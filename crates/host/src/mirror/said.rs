@@ -56,9 +56,9 @@ impl Said {
 
     fn gone(&mut self, name: &str) {
         if name.ends_with('/') {
-            self.removed_folders += 1
+            self.removed_folders += 1;
         } else {
-            self.remove += 1
+            self.remove += 1;
         }
         self.name(name);
     }
@@ -66,9 +66,9 @@ impl Said {
     fn differs(&mut self, item: &str, name: &str) {
         let folder = item.as_bytes().get(1) == Some(&b'd');
         if folder {
-            self.folders += 1
+            self.folders += 1;
         } else {
-            self.change += 1
+            self.change += 1;
         }
         if !folder && item.ends_with('+') {
             self.created += 1;

@@ -19,13 +19,12 @@ pub(super) fn plan(section: &Section<Want>, have: &Have) -> Plan {
 /// What is not as it should be.
 pub(super) fn off(want: &Want, told: &Probing, now: i64) -> Option<Finding> {
     match told {
-        Probing::Answers => None,
         Probing::Failed(why) => Some(finding(want, "answer", why.clone(), desired(want), why)),
         Probing::Http { status, .. } if *status != want.status() => {
             let why = format!("{status} instead of {}", want.status());
             Some(finding(want, "status", status.to_string(), want.status().to_string(), &why))
         }
-        Probing::Http { contains: true, .. } => None,
+        Probing::Answers | Probing::Http { contains: true, .. } => None,
         Probing::Http { .. } => {
             let text = want.contains.clone().unwrap_or_default();
             let why = format!("it does not contain `{text}`");
