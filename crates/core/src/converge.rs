@@ -258,13 +258,17 @@ mod tests {
         Path::new("/toy").join(name)
     }
 
+    fn folder(name: &str) -> PathBuf {
+        path(name).with_extension("d")
+    }
+
     fn key() -> SysctlKey {
         "toy.key".parse().unwrap()
     }
 
     fn inside(name: &str, node: &dyn Sensor) -> Option<crate::Inside> {
         let within = std::time::Duration::from_secs(1);
-        let question = crate::FolderQuestion { folder: path(name), sentinel: None, write: false, within };
+        let question = crate::FolderQuestion { folder: folder(name), sentinel: None, write: false, within };
         match node.folders(&[question]).pop()? {
             crate::FolderSeen::Answers(inside) => Some(inside),
             _ => None,
@@ -287,7 +291,7 @@ mod tests {
             for name in section.items.keys() {
                 let file = node.read(&path(name))?;
                 have.files.extend(file.map(|text| (path(name), text)));
-                have.insides.extend(inside(name, node).map(|inside| (path(name), inside)));
+                have.insides.extend(inside(name, node).map(|inside| (folder(name), inside)));
             }
             if have.files.values().any(|text| text == "broken") {
                 return Err(Fault::new("look at the toy"));
@@ -309,11 +313,11 @@ mod tests {
                         plan.tasks.push(Task::new(name, Step::SetSysctl { key: key(), value: "so".into() }));
                     }
                 } else if want.contains_key("owner")
-                    && have.insides[&path(name)].owner.as_deref() == Some("root")
+                    && have.insides[&folder(name)].owner.as_deref() == Some("root")
                 {
                     told.drift.push(off("owner", Layer::Mount));
                     let step =
-                        Step::Own { path: path(name), owner: Some("toy".into()), group: None, mode: None };
+                        Step::Own { path: folder(name), owner: Some("toy".into()), group: None, mode: None };
                     plan.tasks.push(Task::new(name, step));
                 } else if want.contains_key("restless") {
                     told.drift.push(off("restless", Layer::Daemon));

@@ -9,7 +9,8 @@ use super::want::Want;
 use super::wishes::Disruptive;
 use super::{DEBT, Have, Place, UnitFile, below, health, options, unit};
 use evenkeel_core::{
-    Drift, Finding, FolderSeen, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task, Verdict, Wish,
+    Drift, Finding, FolderSeen, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task,
+    Verdict, Wish,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
