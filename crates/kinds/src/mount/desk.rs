@@ -9,7 +9,8 @@ use super::want::Want;
 use super::wishes::Disruptive;
 use super::{DEBT, Have, Place, UnitFile, below, health, options, unit};
 use evenkeel_core::{
-    Drift, Finding, FolderSeen, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task, Verdict, Wish,
+    Drift, Finding, FolderSeen, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task,
+    Verdict, Wish,
 };
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -305,8 +306,11 @@ impl Desk {
         let ours = matches!(place.unit, UnitFile::Ours(_)) && self.systemd;
         let stop = systemd(SystemdVerb::Stop, &unit::name(&target));
         steps.push(if ours { stop } else { Step::Unmount { target: target.clone() } });
-        // What waits for a touch mounts it again.
-        if !(want.automounts() && place.autofs && self.systemd) {
+        if want.automounts() && self.systemd {
+            // What waits for a touch mounts it again.
+            let start = systemd(SystemdVerb::Start, &unit::automount_name(&target));
+            steps.extend((!place.autofs).then_some(start));
+        } else {
             if !place.exists {
                 steps.push(Step::MakeFolder { path: target.clone() });
             }
