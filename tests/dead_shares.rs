@@ -138,7 +138,9 @@ fn a_hundred_dead_shares_have_a_hundred_looks_and_one_is_looked_at_anew() {
     }
     let repository =
         Repository::new(&node.dir.path().join("spec"), &[("fleet.yaml", FLEET), ("tiers/t.yaml", &tier)]);
-    shares[1..].iter().for_each(|share| share.turn("USR2"));
+    for share in &shares[1..] {
+        share.turn("USR2");
+    }
     let agent = node.agent(&config(&repository.source(), ""));
     until("all are told as hung", Duration::from_secs(60), || {
         (0..100).all(|n| stands(&node, &format!("mount//srv/seen/{n}")).1.starts_with("hung:"))

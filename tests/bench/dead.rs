@@ -44,7 +44,9 @@ pub(crate) fn measure() -> Vec<Figure> {
             "  /srv/seen/{n}: {{source: {at}, type: bind, health: {{within: 1s, every: 1h}}}}"
         );
     }
-    dead.iter().for_each(|share| crate::support::signal(&share.0, "USR2"));
+    for share in &dead {
+        crate::support::signal(&share.0, "USR2");
+    }
     let beside = pass(&node, &section, MANY);
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     let told = |(cpu, wall): (f64, Duration)| format!("{:.2} ms of CPU, {:.1} ms", cpu / 1e6, ms(wall));

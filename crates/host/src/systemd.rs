@@ -28,7 +28,7 @@ pub(crate) fn ask(verb: SystemdVerb, unit: &str) -> Result<(), Fault> {
     };
     let program = Program::new("systemctl").args(["--no-ask-password", "--quiet", verb.word()]);
     let program = if unit.is_empty() { program } else { program.args(["--", unit]) };
-    let deadline = if unit.ends_with(".mount") { MOUNT } else { DEADLINE };
+    let deadline = if unit.as_bytes().ends_with(b".mount") { MOUNT } else { DEADLINE };
     match program.run(deadline, 64 << 10) {
         Ok(output) if output.code == Some(0) => lasts(verb, unit, &doing),
         Ok(output) => {

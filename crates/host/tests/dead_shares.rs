@@ -163,7 +163,9 @@ fn many_dead_shares_cost_one_deadline_together_and_then_nothing() {
     let (seen, took) = timed(|| host.folders(&questions));
     assert_eq!((hung(&seen), children()), (100, first));
     assert!(took < WITHIN, "{took:?}");
-    shares.iter().for_each(|share| share.turn("USR1"));
+    for share in &shares {
+        share.turn("USR1");
+    }
     until("all are noticed", || hung(&host.folders(&questions)) == 0 && children().is_empty());
 }
 

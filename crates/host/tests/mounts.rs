@@ -162,7 +162,9 @@ fn symlinks_are_resolved_for_a_look_and_not_trusted_for_a_change() {
 fn covered_folder(host: &mut Host, folder: &Path, files: &[&str]) -> std::path::PathBuf {
     let target = folder.join("up loads");
     std::fs::create_dir(&target).unwrap();
-    files.iter().for_each(|name| std::fs::write(target.join(name), name).unwrap());
+    for name in files {
+        std::fs::write(target.join(name), name).unwrap();
+    }
     mount(host, "tmpfs", "x", &target, &["size=1m"]);
     target
 }

@@ -63,6 +63,7 @@ struct Left {
 }
 
 /// What was seen of one item.
+#[expect(clippy::struct_excessive_bools, reason = "each is one thing that was seen")]
 struct Place {
     /// The mount point as the kernel sees it.
     target: PathBuf,
@@ -170,7 +171,7 @@ impl Kind for Mount {
         look.insides(section, &mut places);
         let now = node.now();
         look.held(section, &mut places, now);
-        let named = look.named(section, &places);
+        let named = named(section, &places);
         let (systemd, owed) = (node.systemd(), node.owes(DEBT));
         Ok(Have { left: look.left(&named)?, places, systemd, owed, now })
     }
@@ -199,6 +200,20 @@ fn wants(node: &dyn Sensor) -> Result<BTreeMap<String, BTreeSet<String>>, Fault>
         }
     }
     Ok(wants)
+}
+
+/// The names of all units that some item needs, or looks after.
+fn named(section: &Section<Want>, places: &BTreeMap<String, Result<Place, String>>) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for (name, place) in places {
+        let Ok(place) = place else { continue };
+        named.insert(unit::name(&place.target));
+        let kept = section.items[name].kept();
+        if kept.is_none_or(Want::automounts) {
+            named.insert(unit::automount_name(&place.target));
+        }
+    }
+    named
 }
 
 struct Look<'a> {
@@ -328,24 +343,6 @@ impl Look<'_> {
         }
     }
 
-    /// The names of all units that some item needs, or looks after.
-    fn named(
-        &self,
-        section: &Section<Want>,
-        places: &BTreeMap<String, Result<Place, String>>,
-    ) -> BTreeSet<String> {
-        let mut named = BTreeSet::new();
-        for (name, place) in places {
-            let Ok(place) = place else { continue };
-            named.insert(unit::name(&place.target));
-            let kept = section.items[name].kept();
-            if kept.is_none_or(Want::automounts) {
-                named.insert(unit::automount_name(&place.target));
-            }
-        }
-        named
-    }
-
     fn unit(&self, name: &str) -> UnitFile {
         let path = unit::file(name);
         match self.node.read(&path) {
@@ -362,7 +359,8 @@ impl Look<'_> {
     /// Units of ours that nobody names any more.
     fn left(&self, named: &BTreeSet<String>) -> Result<Vec<Left>, Fault> {
         let all = self.node.list(Path::new(unit::FOLDER))?.unwrap_or_default();
-        let unit = |name: &String| name.ends_with(".mount") || name.ends_with(".automount");
+        let unit =
+            |name: &String| name.as_bytes().ends_with(b".mount") || name.as_bytes().ends_with(b".automount");
         let other = all.into_iter().filter(|name| unit(name) && !named.contains(name));
         let ours = other.filter_map(|file| match self.unit(&file) {
             UnitFile::Ours(text) if !text.trim().is_empty() => Some(self.one_left(file, text)),

@@ -61,7 +61,7 @@ impl FakeNode {
         let wants = Path::new(UNITS).join(format!("{}.wants", line("WantedBy="))).join(unit);
         let target = PathBuf::from(line("Where=").replace("%%", "%"));
         match verb {
-            SystemdVerb::Start | SystemdVerb::Stop if unit.ends_with(".automount") => {
+            SystemdVerb::Start | SystemdVerb::Stop if unit.as_bytes().ends_with(b".automount") => {
                 return self.automount(verb, unit, &target);
             }
             SystemdVerb::Start => {

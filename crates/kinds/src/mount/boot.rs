@@ -49,7 +49,7 @@ impl Others {
         let mut names = vec![];
         for folder in FOLDERS {
             let all = node.list(Path::new(folder))?.unwrap_or_default();
-            let mounts = |name: &String| name.ends_with(".mount") || name.ends_with(".mount.d");
+            let mounts = |name: &String| name.as_bytes().ends_with(b".mount") || name.ends_with(".mount.d");
             names.push((folder, all.into_iter().filter(mounts).collect()));
         }
         Ok(Self { fstab, names })
@@ -115,7 +115,9 @@ fn whole(file: &Path, told: bool, node: &dyn Sensor) -> Result<Option<Said>, Fau
 
 fn parts(folder: &Path, node: &dyn Sensor) -> Result<Vec<Said>, Fault> {
     let mut said = vec![];
-    for name in node.list(folder)?.unwrap_or_default().iter().filter(|name| name.ends_with(".conf")) {
+    for name in
+        node.list(folder)?.unwrap_or_default().iter().filter(|name| name.as_bytes().ends_with(b".conf"))
+    {
         let file = folder.join(name);
         said.extend(node.read(&file)?.and_then(|text| section(&file, &text, By::DropIn)));
     }

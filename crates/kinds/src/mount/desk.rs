@@ -280,10 +280,10 @@ impl Desk {
         for Off { why, drift } in place.anew(want) {
             match &may {
                 Ok(()) => bench.plan.drift.push(drift),
-                Err(wait) => {
+                Err(until) => {
                     // A share that nobody can use is worse than one that waits.
                     let verdict = if stale { Verdict::Error } else { Verdict::Pending };
-                    bench.find(verdict, format!("{why}: {wait}"), Some(drift));
+                    bench.find(verdict, format!("{why}: {until}"), Some(drift));
                 }
             }
         }
@@ -306,8 +306,11 @@ impl Desk {
         let ours = matches!(place.unit, UnitFile::Ours(_)) && self.systemd;
         let stop = systemd(SystemdVerb::Stop, &unit::name(&target));
         steps.push(if ours { stop } else { Step::Unmount { target: target.clone() } });
-        // What waits for a touch mounts it again.
-        if !(want.automounts() && place.autofs && self.systemd) {
+        if want.automounts() && self.systemd {
+            // What waits for a touch mounts it again.
+            let start = systemd(SystemdVerb::Start, &unit::automount_name(&target));
+            steps.extend((!place.autofs).then_some(start));
+        } else {
             if !place.exists {
                 steps.push(Step::MakeFolder { path: target.clone() });
             }
@@ -315,7 +318,9 @@ impl Desk {
             steps.push(Step::Owe { debt: live::tried(want, &target) });
         }
         steps.extend(slot.into_iter().flat_map(give_back));
-        steps.into_iter().for_each(|step| bench.task(&mut self.far, step));
+        for step in steps {
+            bench.task(&mut self.far, step);
+        }
     }
 
     /// A slot that a pass before has taken, and not given back.
@@ -325,7 +330,9 @@ impl Desk {
         if !self.far.iter().any(holder) {
             let drift = drift("slot", Layer::Unit, Some(format!("a slot of {group} is held")), "given back");
             bench.plan.drift.push(drift);
-            give_back(group).into_iter().for_each(|step| bench.task(&mut self.far, step));
+            for step in give_back(group) {
+                bench.task(&mut self.far, step);
+            }
         }
     }
 
@@ -366,7 +373,7 @@ impl Desk {
                 );
                 bench.find(Verdict::NonCompliant, why, None);
             }
-            (Identity::Idle, Some(_)) => {}
+            (Identity::Idle, Some(_)) | (_, None) => {}
             (_, Some(top)) => {
                 bench.plan.drift.push(drift("mounted", Layer::Mount, Some(tell(top)), "absent"));
                 let unmount = || Step::Unmount { target: place.target.clone() };
@@ -374,7 +381,6 @@ impl Desk {
                 let more = std::iter::repeat_with(unmount).take(place.meant.saturating_sub(1));
                 std::iter::once(first).chain(more).for_each(|step| bench.task(&mut self.stop, step));
             }
-            (_, None) => {}
         }
         let waiting = unit::automount_name(&place.target);
         if let UnitFile::Ours(text) = &place.automount {
@@ -414,7 +420,7 @@ impl Desk {
         }
         self.drop_unit(&mut bench, &left.file, &left.text, left.enabled);
         if left.mounted {
-            let why = if left.file.ends_with(".automount") {
+            let why = if left.file.as_bytes().ends_with(b".automount") {
                 "left the spec and waits there for a touch until the next boot"
             } else {
                 "left the spec and stays mounted; `absent: true` would unmount it"

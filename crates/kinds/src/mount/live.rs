@@ -7,6 +7,7 @@ use super::want::Want;
 use super::wishes::Disruptive;
 use super::{Place, unit};
 use evenkeel_core::{Drift, FolderSeen, Holder, Layer, MountEntry};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// Something that is off.
@@ -45,7 +46,8 @@ pub(super) fn options(want: &Want, place: &Place) -> Options {
                 match place.sharing(option) {
                     None => told.anew.push(Off { why, drift }),
                     Some(other) => {
-                        why += &format!(
+                        let _ = write!(
+                            why,
                             ": {} shows the same share, and the options of whoever was mounted first count for both; \
                              mount with nosharecache, or say the same on both",
                             other.display()

@@ -204,11 +204,11 @@ pub fn read(text: &str) -> FakeNode {
         backings: text.backings,
         insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
         silent: text.silent.into_iter().map(|(path, word)| (path, silent(word))).collect(),
-        covered: covered(text.covered, &text.immutable),
+        covered: covered(&text.covered, &text.immutable),
         holders: text
             .holders
             .into_iter()
-            .map(|(path, all)| (path, all.iter().map(holder).collect()))
+            .map(|(path, all)| (path, all.iter().map(|text| holder(text)).collect()))
             .collect(),
         owed: text.owed,
         owned: text.owned.into_iter().map(|(path, words)| (path, owner(&words))).collect(),
@@ -406,14 +406,14 @@ fn silent(word: String) -> FolderSeen {
     }
 }
 
-fn holder(text: &String) -> Holder {
+fn holder(text: &str) -> Holder {
     let parts: Vec<&str> = text.split(' ').collect();
     let unit = parts.get(2).map(|unit| (*unit).to_owned());
     Holder { comm: parts[0].into(), pid: parts[1].parse().unwrap(), unit }
 }
 
 fn covered(
-    names: BTreeMap<PathBuf, Vec<String>>,
+    names: &BTreeMap<PathBuf, Vec<String>>,
     immutable: &BTreeMap<PathBuf, bool>,
 ) -> BTreeMap<PathBuf, Covered> {
     let paths: BTreeSet<&PathBuf> = names.keys().chain(immutable.keys()).collect();
