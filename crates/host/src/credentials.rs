@@ -6,6 +6,7 @@
 use crate::{files, identity};
 use evenkeel_core::{Fault, Secret};
 use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// The credential that makes fingerprints comparable between nodes.
@@ -59,7 +60,15 @@ fn machine_key() -> Vec<u8> {
 }
 
 fn short(hash: &[u8; 32]) -> String {
-    hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash[..8])
+}
+
+/// Bytes in small hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// HMAC-SHA256, RFC 2104.
@@ -81,10 +90,6 @@ mod tests {
     use super::*;
     use std::fs::{Permissions, set_permissions, write};
     use std::os::unix::fs::PermissionsExt as _;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 
     #[test]
     fn the_keyed_hash_is_that_of_rfc_4231() {

@@ -248,11 +248,10 @@ pub(crate) fn put_noted(
     let old = Old::look(&folder, name)?;
     match &old {
         Some(old) if old.wears(dress) && old.holds(bytes) => return Ok(()),
-        Some(_) => {}
         None if rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
             return Err(io::Error::other("a symlink is in its place, and is not written through"));
         }
-        None => {}
+        _ => {}
     }
     exchange(&folder, name, bytes, dress, old.as_ref(), note)
 }

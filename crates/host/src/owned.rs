@@ -6,7 +6,7 @@
 use crate::files::{self, Dress, FileState};
 use crate::guard::Guard;
 use crate::own_writes::OwnWrites;
-use crate::{LONGEST, mountinfo, mounting, users};
+use crate::{LONGEST, credentials, mountinfo, mounting, users};
 use evenkeel_core::{Class, Fault, FileSeen, Secret};
 use sha2::{Digest as _, Sha256};
 use std::io;
@@ -130,8 +130,7 @@ fn name(path: &Path) -> String {
     if name.len() <= NAME {
         return name;
     }
-    let hash: String = Sha256::digest(path).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("{}~~{hash}", &name[..NAME - 40])
+    format!("{}~~{}", &name[..NAME - 40], credentials::hex(&Sha256::digest(path)[..16]))
 }
 
 #[cfg(test)]
