@@ -17,7 +17,7 @@ const BRIEF: Duration = Duration::from_secs(22);
 
 const WORKER: &str = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
 const BAD: &str =
-    "[Service]\nExecStart=/bin/sh -c 'echo x >>/root/starts; echo \"no port, pid $$\"; sleep 1; exit 3'\n";
+    "[Service]\nExecStart=/bin/sh -c 'echo x >>/root/starts; echo \"no port, pid $$$$\"; sleep 1; exit 3'\n";
 const FLAP: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'echo no module; sleep 0.4; exit 1'\n\
                     Restart=always\nRestartSec=200ms\n";
 
