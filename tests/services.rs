@@ -17,7 +17,7 @@ const BRIEF: Duration = Duration::from_secs(22);
 
 const WORKER: &str = "[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
 const BAD: &str =
-    "[Service]\nExecStart=/bin/sh -c 'echo x >>/root/starts; echo \"no port, pid $$\"; sleep 1; exit 3'\n";
+    "[Service]\nExecStart=/bin/sh -c 'echo x >>/root/starts; echo \"no port, pid $$$$\"; sleep 1; exit 3'\n";
 const FLAP: &str = "[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=/bin/sh -c 'echo no module; sleep 0.4; exit 1'\n\
                     Restart=always\nRestartSec=200ms\n";
 
@@ -114,13 +114,13 @@ fn a_restart_that_is_owed_waits_until_it_may_be_done() {
     let pid = node.show("worker", "MainPID");
     // A window on the day after tomorrow, and then one that holds all day, every day.
     let day = node.sh("date -u -d '+2 days' +%a").trim().to_owned();
-    node.spec(&tier(&format!(
+    node.spec_in_force(&tier(&format!(
         "  worker.service: {{active: true, restart: {{window: \"{day} 00:00-24:00\"}}}}\n"
     )));
     change(2);
     until_told(&node, "worker.service", "pending", &format!("waits for its window {day} 00:00-24:00"));
     assert_eq!(node.show("worker", "MainPID"), pid);
-    node.spec(&tier("  worker.service: {active: true, restart: {window: \"00:00-24:00\"}}\n"));
+    node.spec_in_force(&tier("  worker.service: {active: true, restart: {window: \"00:00-24:00\"}}\n"));
     until("it was restarted in its window", SOON, || node.show("worker", "MainPID") != pid);
     assert!(
         node.sh("tr '\\0' '\\n' </proc/$(systemctl show --value -p MainPID worker)/environ").contains("N=2")
@@ -128,7 +128,7 @@ fn a_restart_that_is_owed_waits_until_it_may_be_done() {
     until_told(&node, "worker.service", "compliant", "");
     // Nobody grants a slot: nothing is disturbed.
     let pid = node.show("worker", "MainPID");
-    node.spec(&tier("  worker.service: {active: true, restart: {slot: true}}\n"));
+    node.spec_in_force(&tier("  worker.service: {active: true, restart: {slot: true}}\n"));
     change(3);
     until_told(&node, "worker.service", "pending", "ask for the slot of t at http://127.0.0.1:9");
     assert_eq!(node.show("worker", "MainPID"), pid);

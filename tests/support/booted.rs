@@ -73,6 +73,15 @@ impl Booted {
         self.sh(&format!("{git} add -A; {git} commit -q -m change"));
     }
 
+    /// The same, once the agent has it in force.
+    pub fn spec_in_force(&self, tier: &str) {
+        self.spec(tier);
+        let commit = self.sh("git -C /root/spec rev-parse HEAD").trim().to_owned();
+        super::until("the spec is in force", std::time::Duration::from_secs(30), || {
+            self.status().is_some_and(|status| status["spec"]["observed_commit"] == commit.as_str())
+        });
+    }
+
     /// Write a file on it.
     pub fn write(&self, path: &str, content: &str) {
         let mut child = lab(&["run", self.name, "install", "-D", "-m", "0644", "/dev/stdin", path])
@@ -97,9 +106,12 @@ impl Booted {
 
     /// What the agent says of one item.
     pub fn item(&self, id: &str) -> Option<Value> {
+        self.status()?["items"].as_array()?.iter().find(|item| item["id"] == id).cloned()
+    }
+
+    fn status(&self) -> Option<Value> {
         let out = lab(&["run", self.name, "evenkeel", "status", "--format", "json"]).output().unwrap();
-        let status: Value = serde_json::from_slice(&out.stdout).ok()?;
-        status["items"].as_array()?.iter().find(|item| item["id"] == id).cloned()
+        serde_json::from_slice(&out.stdout).ok()
     }
 
     /// What is reported and waits for a hub: the events, in order.

@@ -143,7 +143,13 @@ fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
     let repair = repair.filter(|_| !(came_right && findings.iter().any(beside)));
     let (status, phase, reason) = worst(repair.into_iter().chain(findings.iter().map(mark)));
     let apart = came_right && status != Status::Repaired;
-    let repaired = if apart { look.before.drift.clone() } else { vec![] };
+    // What a finding tells as off was not put right, or not for long.
+    let told = |drift: &&Drift| {
+        let same = |left: &Drift| left.attr == drift.attr && left.layer == drift.layer;
+        findings.iter().filter_map(|finding| finding.drift.as_ref()).any(same)
+    };
+    let right = look.before.drift.iter().filter(|drift| !told(drift)).cloned().collect();
+    let repaired: Vec<Drift> = if apart { right } else { vec![] };
     let mut drift = if apart { vec![] } else { look.before.drift.clone() };
     merge(&mut drift, after.iter().flat_map(|plan| plan.drift.iter().cloned()));
     merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));

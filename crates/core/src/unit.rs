@@ -2,6 +2,7 @@
 
 /// A unit as systemd knows it, from `systemctl show`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "what systemd tells, as it tells it")]
 pub struct UnitSeen {
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
     pub load: String,

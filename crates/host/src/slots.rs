@@ -1,4 +1,4 @@
-//! Slots of the fleet, so that no two nodes are disturbed at once: the client's side of the FleetLock protocol.
+//! Slots of the fleet, so that no two nodes are disturbed at once: the client's side of the `FleetLock` protocol.
 //!
 //! Nothing here decides when a slot is wanted. Whatever is not a clear yes is "not now": a server that is away, or that says
 //! anything else, leaves the node as it is. No redirect is followed and no proxy taken from the environment; plain HTTP is

@@ -23,6 +23,10 @@ const MOST_IN_TROUBLE: usize = 8;
 const PROPERTIES: &str = "Id,Names,LoadState,ActiveState,SubState,UnitFileState,FragmentPath,SourcePath,\
                           NeedDaemonReload,CanReload,Result,NRestarts,ActiveEnterTimestampMonotonic,\
                           StateChangeTimestampMonotonic,InvocationID";
+/// A unit that nobody has, asked for first. systemd keeps a list of the folders that units' files are in, and looks at it
+/// again when it is asked for a unit that it does not know; without that, one of version 252 does not see that a unit has its
+/// first drop-in.
+const NOBODY: &str = "evenkeel-looks-again.service";
 /// The kinds of unit there are.
 const KINDS: [&str; 11] = [
     "service",
@@ -69,7 +73,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 fn show(names: &[&str]) -> Result<String, Fault> {
     let doing = "ask systemd how its units stand";
     let program = Program::new("systemctl")
-        .args(["--no-pager", "show", &format!("--property={PROPERTIES}"), "--"])
+        .args(["--no-pager", "show", &format!("--property={PROPERTIES}"), "--", NOBODY])
         .args(names.iter().copied());
     let output = program.run(DEADLINE, LONGEST).map_err(|error| Fault::from(doing, error))?;
     if output.code != Some(0) {

@@ -53,9 +53,9 @@ fn ten_units_are_one_question_and_only_those_in_trouble_have_their_journal_read(
     let folder = tempfile::tempdir().unwrap();
     stand_in(
         folder.path(),
-        r#"for unit in fine sick; do printf 'Id=%s.service\nNames=%s.service\nLoadState=loaded\nInvocationID=r1\n' $unit $unit
+        r"for unit in fine sick; do printf 'Id=%s.service\nNames=%s.service\nLoadState=loaded\nInvocationID=r1\n' $unit $unit
         [ $unit = sick ] && echo ActiveState=failed || echo ActiveState=active
-        echo; done"#,
+        echo; done",
     );
     let journal = folder.path().join("journalctl");
     let line = r#"{"MESSAGE":"no port","_SYSTEMD_INVOCATION_ID":"r1"}"#;
@@ -78,6 +78,10 @@ fn ten_units_are_one_question_and_only_those_in_trouble_have_their_journal_read(
     );
     let told = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
     assert_eq!(told("asked").lines().count(), 1, "{}", told("asked"));
-    assert!(told("asked").trim_end().ends_with(" -- fine.service sick.service"), "{}", told("asked"));
+    assert!(
+        told("asked").trim_end().ends_with(" -- evenkeel-looks-again.service fine.service sick.service"),
+        "{}",
+        told("asked")
+    );
     assert!(told("read").contains("_SYSTEMD_UNIT=sick.service") && told("read").lines().count() == 1);
 }

@@ -76,6 +76,9 @@ struct Serve {
     insecure_listen: bool,
 }
 
+/// What a command does once its configuration holds together.
+type Work = Box<dyn FnOnce(&Config) -> Result<(), String>>;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -85,7 +88,7 @@ fn main() -> ExitCode {
         }
     };
     log();
-    let (config, work): (_, Box<dyn FnOnce(&Config) -> Result<(), String>>) = match cli.command {
+    let (config, work): (_, Work) = match cli.command {
         Command::Serve(args) => (settle(args), Box::new(run)),
         Command::Slots(SlotsCommand::List(args)) => (settle(args.into()), Box::new(operate::list)),
         Command::Slots(SlotsCommand::Free { group, id, although_alive, store }) => {

@@ -1,4 +1,4 @@
-//! The FleetLock protocol: a node asks before it disturbs something, and says when it is well again.
+//! The `FleetLock` protocol: a node asks before it disturbs something, and says when it is well again.
 //!
 //! `POST /v1/pre-reboot` and `/v1/steady-state`, with the header `fleet-lock-protocol: true` and
 //! `{"client_params": {"id": "mw1/service", "group": "middleware"}}`. 200 is a yes; anything else is a no, with

@@ -150,6 +150,9 @@ pub trait Store: Send {
     fn last_up(&mut self) -> Result<Option<i64>>;
 }
 
+/// A node's key, one of its items, and the facts that it tells.
+pub type Told = (i64, String, BTreeMap<String, String>);
+
 /// What readers ask, each call on its own snapshot.
 pub trait View: Send + Sync {
     /// Up to `limit` nodes by (name, source), after `after`.
@@ -176,7 +179,7 @@ pub trait View: Send + Sync {
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn facts(&self) -> Result<Vec<(i64, String, BTreeMap<String, String>)>>;
+    fn facts(&self) -> Result<Vec<Told>>;
     /// Up to `limit` entries of a node's history, newest first, before `before`.
     ///
     /// # Errors

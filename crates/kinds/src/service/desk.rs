@@ -79,6 +79,12 @@ impl Bench<'_> {
         self.item.findings.push(Finding { verdict, reason, drift: None });
     }
 
+    /// It does not run as it should, and starting it now would be of no use.
+    fn tell(&mut self, reason: String, observed: &str) {
+        let drift = Some(drift("active", observed, "active"));
+        self.item.findings.push(Finding { verdict: Verdict::NonCompliant, reason, drift });
+    }
+
     /// Something is off, and steps would put it right.
     fn off(&mut self, drift: Drift, to: &mut Vec<Task>, steps: impl IntoIterator<Item = Step>) {
         self.item.drift.push(drift);
@@ -220,7 +226,7 @@ impl Desk {
                 bench.name,
                 bench.last_words()
             );
-            return bench.find(Verdict::NonCompliant, why);
+            return bench.tell(why, "ends again and again");
         }
         if bench.want.active != Some(true) {
             return;
@@ -236,13 +242,13 @@ impl Desk {
                     "{name} failed so often that systemd starts it no more; once it is mended, `systemctl reset-failed \
                      {name}` lets it start again{last_words}"
                 );
-                bench.find(Verdict::NonCompliant, why);
+                bench.tell(why, &format!("failed ({result})"));
             }
             "failed" if bench.unit.hold_off => {
                 let why = format!(
                     "{name} failed ({result}) shortly after it was started; it is started again after a pause{last_words}"
                 );
-                bench.find(Verdict::NonCompliant, why);
+                bench.tell(why, &format!("failed ({result})"));
             }
             state => {
                 let observed = if state == "failed" {

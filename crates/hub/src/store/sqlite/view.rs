@@ -2,10 +2,9 @@
 
 use super::tx::{HISTORY, NODE, history_row, item_row, node_row, seen, to_history, to_item, to_node};
 use super::{from_json, int, open_reader, sql};
-use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, View};
+use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, Told, View};
 use evenkeel_report::Seq;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -95,7 +94,7 @@ impl View for SqliteView {
         })
     }
 
-    fn facts(&self) -> Result<Vec<(i64, String, BTreeMap<String, String>)>> {
+    fn facts(&self) -> Result<Vec<Told>> {
         let text = "SELECT node, id, json_extract(detail, '$.facts') FROM items INDEXED BY items_facts \
                     WHERE json_extract(detail, '$.facts') IS NOT NULL AND status <> ?1 ORDER BY node, id";
         self.with(|conn| {
