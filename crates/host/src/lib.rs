@@ -11,7 +11,6 @@ mod below;
 mod credentials;
 mod debts;
 pub mod files;
-mod groups;
 mod guard;
 mod holders;
 pub mod identity;

@@ -6,8 +6,8 @@
 use crate::apart::{Answer, Apart};
 use crate::guard::{self, Guard, Trouble, Turn};
 use crate::mounting::{self, Failure, Seen};
+use crate::users;
 use crate::walk::{Links, Reached};
-use crate::{groups, users};
 use evenkeel_core::{FolderQuestion, FolderSeen, Inside, WriteTrouble, chain};
 use nix::poll::{PollFd, PollFlags, poll};
 use rustix::fs::{AtFlags, Mode, OFlags, RawDir};
@@ -190,7 +190,7 @@ fn inside(question: &FolderQuestion, seen: &Seen) -> Inside {
         uid: seen.uid,
         owner: users::name(seen.uid),
         gid: seen.gid,
-        group: groups::name(seen.gid),
+        group: users::group_name(seen.gid),
         mode: seen.mode,
         sentinel: question.sentinel.as_ref().map(|_| seen.sentinel != 0),
         empty: seen.empty != 0,

@@ -6,8 +6,8 @@ use crate::apart::Answer;
 use crate::guard::{self, Guard, Trouble};
 use crate::mountinfo;
 use crate::program::{self, Program, ProgramError};
+use crate::users;
 use crate::walk::{Links, Reached, Walk};
-use crate::{groups, users};
 use evenkeel_core::{Class, Fault, MountEntry};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -139,7 +139,8 @@ pub(crate) fn own(
     let unknown =
         |what: &str, name: &str| Fault::new(format!("{doing}: there is no {what} `{name}` on this node"));
     let uid = owner.map(|name| users::number(name).ok_or_else(|| unknown("user", name))).transpose()?;
-    let gid = group.map(|name| groups::number(name).ok_or_else(|| unknown("group", name))).transpose()?;
+    let gid =
+        group.map(|name| users::group_number(name).ok_or_else(|| unknown("group", name))).transpose()?;
     let reached = approach(guard, path, Links::Trusted, None, false).map_err(fault)?;
     let rest = joined(&reached.rest).map_err(fault)?;
     let base = reached.fd.as_fd();

@@ -28,6 +28,7 @@ pub struct Have {
 impl Kind for Check {
     const NAME: &'static str = "check";
     const SUMMARY: &'static str = "what must answer, and within which time; reported, never changed";
+    const SUBSTITUTED: &'static [&'static str] = &["tcp", "memcached", "http"];
     const EXAMPLE: &'static str = "\
 memcached: {tcp: \"127.0.0.1:11211\"}
 sessions: {memcached: \"127.0.0.1:11211\"}

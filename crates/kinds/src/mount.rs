@@ -98,8 +98,10 @@ struct Place {
     holders: Option<Result<Vec<Holder>, String>>,
     /// Whether it was mounted anew for what is wanted now.
     tried: bool,
-    /// The group of which a slot is held for it.
-    slot: Option<String>,
+    /// The group of which a slot is taken for it.
+    group: Option<String>,
+    /// Whether one is held.
+    held: bool,
     facts: BTreeMap<String, String>,
 }
 
@@ -252,8 +254,8 @@ impl Look<'_> {
             Some(_) => self.others.of(name, &target, self.node)?,
             None => vec![],
         };
-        let slot = want.and_then(|want| match &want.disruptive {
-            Some(Disruptive::In { slot, .. }) => slot.group().map(str::to_owned),
+        let group = want.and_then(|want| match &want.disruptive {
+            Some(Disruptive::In { slot, .. }) => slot.group(self.node.tier().as_deref()),
             _ => None,
         });
         let mut place = Place {
@@ -277,7 +279,8 @@ impl Look<'_> {
             tried: item
                 .kept()
                 .is_some_and(|want| want.disruptive.is_some() && self.node.owes(&live::tried(want, &target))),
-            slot: slot.filter(|group| self.node.owes(&live::slot_debt(group))),
+            held: group.as_ref().is_some_and(|group| self.node.owes(&live::slot_debt(group))),
+            group,
             facts: item.kept().map(|want| self.facts(want)).unwrap_or_default(),
             target,
         };

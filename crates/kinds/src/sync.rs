@@ -31,6 +31,7 @@ impl Kind for Sync {
     const NAME: &'static str = "sync";
     const SUMMARY: &'static str =
         "folders kept in step with others by rsync, within a limit for what is removed";
+    const SUBSTITUTED: &'static [&'static str] = &["from"];
     const EXAMPLE: &'static str = "\
 /home/prod/applications/eden/static/fonts:
   from: mw1:/home/prod/applications/eden/static/fonts

@@ -6,7 +6,6 @@
 use super::live::{self, Off};
 use super::table::{Identity, tell};
 use super::want::Want;
-use super::wishes::Disruptive;
 use super::{DEBT, Have, Place, UnitFile, below, health, options, unit};
 use evenkeel_core::{
     Drift, Finding, FolderSeen, Inside, ItemPlan, Layer, Mode, Plan, Section, Step, SystemdVerb, Task,
@@ -294,10 +293,7 @@ impl Desk {
 
     fn disturb(&mut self, bench: &mut Bench, want: &Want, place: &Place) {
         let target = place.target.clone();
-        let slot = match &want.disruptive {
-            Some(Disruptive::In { slot, .. }) => slot.group(),
-            _ => None,
-        };
+        let slot = place.group.as_deref();
         let mut steps = vec![];
         if let Some(group) = slot {
             steps.push(Step::Owe { debt: live::slot_debt(group) });
@@ -325,7 +321,7 @@ impl Desk {
 
     /// A slot that a pass before has taken, and not given back.
     fn slot(&mut self, bench: &mut Bench, place: &Place) {
-        let Some(group) = &place.slot else { return };
+        let Some(group) = place.group.as_ref().filter(|_| place.held) else { return };
         let holder = |task: &Task| matches!(&task.step, Step::LeaveSlot { group: one, .. } if one == group);
         if !self.far.iter().any(holder) {
             let drift = drift("slot", Layer::Unit, Some(format!("a slot of {group} is held")), "given back");

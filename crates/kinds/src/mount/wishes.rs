@@ -92,19 +92,19 @@ pub enum Slot {
     /// No.
     #[default]
     None,
-    /// One that the whole fleet shares.
-    Fleet,
+    /// One that the node's tier shares.
+    Tier,
     /// One that a group shares.
     Group(String),
 }
 
 impl Slot {
-    /// The group's name.
-    pub(super) fn group(&self) -> Option<&str> {
+    /// The group's name. A node that is in no tier shares with the whole fleet.
+    pub(super) fn group(&self, tier: Option<&str>) -> Option<String> {
         match self {
             Self::None => None,
-            Self::Fleet => Some("fleet"),
-            Self::Group(group) => Some(group),
+            Self::Tier => Some(tier.unwrap_or("fleet").to_owned()),
+            Self::Group(group) => Some(group.clone()),
         }
     }
 }
@@ -182,7 +182,7 @@ impl<'de> Deserialize<'de> for Slot {
                 f.write_str("true, false, or the name of a group of letters, digits and `-_.`")
             }
             fn visit_bool<E: Error>(self, on: bool) -> Result<Slot, E> {
-                Ok(if on { Slot::Fleet } else { Slot::None })
+                Ok(if on { Slot::Tier } else { Slot::None })
             }
             fn visit_str<E: Error>(self, group: &str) -> Result<Slot, E> {
                 let letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
@@ -199,7 +199,7 @@ impl Serialize for Slot {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::None => to.serialize_bool(false),
-            Self::Fleet => to.serialize_bool(true),
+            Self::Tier => to.serialize_bool(true),
             Self::Group(group) => to.serialize_str(group),
         }
     }
