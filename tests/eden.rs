@@ -15,7 +15,7 @@ use support::guest::Guest;
 /// For what four nodes on two emulated processors need.
 const CONVERGED: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(120);
-const NODES: [&str; 4] = ["db1", "mw1", "mw2", "web1"];
+const NODES: [&str; 3] = ["db1", "mw2", "web1"];
 
 /// A command on one of the nodes: what it printed.
 fn on(guest: &Guest, node: &str, script: &str) -> String {
@@ -82,7 +82,8 @@ fn furnish(root: &Path) {
     let sources = env!("CARGO_MANIFEST_DIR");
     std::fs::create_dir_all(&cluster).unwrap();
     sh(&format!("cp -r {sources}/tests/eden/. cluster/; cp {sources}/agent.service cluster/"));
-    sh(&format!("strip -o cluster/evenkeel {}", support::EVENKEEL));
+    let binary = std::env::var("EVENKEEL_NFS_BINARY").unwrap_or_else(|_| support::EVENKEEL.to_owned());
+    sh(&format!("strip -o cluster/evenkeel $(realpath {sources}/{binary} 2>/dev/null || echo {binary})"));
     sh("for key in fonts host; do ssh-keygen -q -t ed25519 -N '' -C $key -f cluster/$key; done");
     sh(&format!("cp -r {sources}/examples/eden cluster/spec"));
     // The Debian of the guest has another PostgreSQL than the example's.
@@ -95,6 +96,11 @@ fn furnish(root: &Path) {
 
 #[test]
 fn the_example_converges_a_cluster_of_three_tiers_and_stays_still() {
+    // Whole nodes on emulated processors take many minutes.
+    if std::env::var_os("EVENKEEL_LONG").is_none() {
+        println!("left to `tests/run --long`");
+        return;
+    }
     let start = Instant::now();
     let told = |what: &str| println!("{:6.1} s  {what}", start.elapsed().as_secs_f64());
     let files = tempfile::tempdir().unwrap();
@@ -103,7 +109,7 @@ fn the_example_converges_a_cluster_of_three_tiers_and_stays_still() {
     told("the guest is up");
     let up = guest.run(Duration::from_secs(400), "/cluster/cluster up /cluster");
     assert!(up.status.success(), "{}", support::text(&up));
-    told("four nodes are up");
+    told("its nodes are up");
     until_even(&guest, CONVERGED);
     told("every node is even");
 
@@ -121,13 +127,12 @@ fn the_example_converges_a_cluster_of_three_tiers_and_stays_still() {
         "curl -sf http://127.0.0.1/eden/default/about || python3 -c 'import urllib.request as u; print(u.urlopen(\"http://127.0.0.1/eden/default/about\").read().decode())'",
     );
     assert_eq!(page.trim(), "Eden on sahana");
-    let sockets = on(&guest, "mw1", "ss -tno state established dport = :5432; true");
-    let sockets = sockets + &on(&guest, "mw2", "ss -tno state established dport = :5432; true");
+    let sockets = on(&guest, "mw2", "ss -tno state established dport = :5432; true");
     assert!(sockets.contains("timer:(keepalive,"), "{sockets}");
 
     // What Eden ships below a share was put into the empty export, and the web tier sees what people upload.
     assert_eq!(
-        on(&guest, "mw1", "ls /home/prod/applications/eden/static/img/markers | grep -c marker_").trim(),
+        on(&guest, "mw2", "ls /home/prod/applications/eden/static/img/markers | grep -c marker_").trim(),
         "1069"
     );
     on(
@@ -144,15 +149,15 @@ fn the_example_converges_a_cluster_of_three_tiers_and_stays_still() {
     told("it serves");
 
     // The file server is gone: whatever is no share is kept as ever, and nothing is restarted.
-    let pids = || on(&guest, "mw1", "systemctl show --value -p MainPID evenkeel uwsgi-prod | tr '\\n' ' '");
+    let pids = || on(&guest, "mw2", "systemctl show --value -p MainPID evenkeel uwsgi-prod | tr '\\n' ' '");
     let before = pids();
     guest.sh("/cluster/cluster nfs off");
-    on(&guest, "mw1", "sysctl -qw net.ipv4.tcp_keepalive_time=7200");
+    on(&guest, "mw2", "sysctl -qw net.ipv4.tcp_keepalive_time=7200");
     guest.until("the kernel's value is back", Duration::from_secs(15), || {
-        holds_on(&guest, "mw1", "[ $(cat /proc/sys/net/ipv4/tcp_keepalive_time) != 7200 ]")
+        holds_on(&guest, "mw2", "[ $(cat /proc/sys/net/ipv4/tcp_keepalive_time) != 7200 ]")
     });
     guest.until("the shares are told to hang", SOON, || {
-        let off = uneven(&guest, "mw1");
+        let off = uneven(&guest, "mw2");
         off.iter().filter(|(id, _, why)| id.starts_with("mount/") && why.contains("does not answer")).count()
             == 6
     });

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How long systemd may take to answer.
-const DEADLINE: Duration = Duration::from_secs(5);
+const DEADLINE: Duration = Duration::from_secs(20);
 /// The most that it may say: a few hundred bytes for each of a thousand units.
 const LONGEST: usize = 1 << 20;
 /// The most units in trouble whose last words are looked up in one go; the others are told without.

@@ -15,7 +15,7 @@ pub(super) fn keep(desk: &mut Desk, bench: &mut Bench, want: &Want, place: &Plac
         Some(Ok(None)) => Covered::default(),
         Some(Err(why)) => {
             // Where nobody asked for it, it is no news that it cannot be seen.
-            if want.below.is_some() || want.seed || want.guard.is_some() {
+            if want.below.is_some() || want.seed || want.guarded() {
                 bench.find(Verdict::Note, why.clone(), None);
             }
             return true;
@@ -56,17 +56,17 @@ fn hidden(covered: &Covered, place: &Place, waits: bool) -> String {
 /// The flag, once the unit says that it is ours to clear again.
 fn guard(desk: &mut Desk, bench: &mut Bench, want: &Want, place: &Place, covered: &Covered, startable: bool) {
     let path = || place.target.clone();
-    match (want.guard, covered.immutable) {
-        (Some(_), _) if !startable || !matches!(place.covered, Some(Ok(Some(_)))) => {}
-        (Some(_), None) => {
+    match (want.guarded(), covered.immutable) {
+        (true, _) if !startable || !matches!(place.covered, Some(Ok(Some(_)))) => {}
+        (true, None) => {
             let why = format!("the filesystem of {} has no flag that guards it", place.target.display());
             bench.find(Verdict::Note, why, None);
         }
-        (Some(_), Some(false)) if covered.entries == 0 => {
+        (true, Some(false)) if covered.entries == 0 => {
             let drift = drift("guard", Layer::Mount, Some("can be written to".into()), "immutable");
             bench.off(drift, &mut desk.mount, Step::SetImmutable { path: path(), on: true });
         }
-        (None, Some(true)) if place.guarded_by_us() => {
+        (false, Some(true)) if place.guarded_by_us() => {
             let drift = drift("guard", Layer::Mount, Some("immutable".into()), "can be written to");
             bench.off(drift, &mut desk.first, Step::SetImmutable { path: path(), on: false });
         }
@@ -103,7 +103,7 @@ impl Place {
 
     /// Whether anybody need look below.
     pub(super) fn asks_below(&self, want: Option<&Want>) -> bool {
-        let wished = |want: &Want| want.below() != Below::Ignore || want.seed || want.guard.is_some();
+        let wished = |want: &Want| want.below() != Below::Ignore || want.seed || want.guarded();
         want.is_some_and(wished) || self.guarded_by_us()
     }
 

@@ -96,7 +96,7 @@ pub(super) fn text(want: &Want, target: &Path, before: Option<&str>) -> String {
     let patience = said
         .or_else(|| want.network().then_some(PATIENCE))
         .map_or_else(String::new, |time| format!("TimeoutSec={}\n", span(time)));
-    let guarded = want.guard.map_or_else(String::new, |_| format!("{GUARDED}\n"));
+    let guarded = if want.guarded() { format!("{GUARDED}\n") } else { String::new() };
     let before = before.map_or_else(String::new, |before| format!("{BEFORE}{before}\n"));
     format!(
         "{MARKER}\n{guarded}{before}[Unit]\nDescription=A mount that evenkeel keeps\n\n[Mount]\nWhat={what}\nWhere={at}\n\

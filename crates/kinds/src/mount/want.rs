@@ -149,6 +149,11 @@ impl Want {
         }
     }
 
+    /// Whether nothing is to be written to the folder while nothing is mounted on it.
+    pub(super) fn guarded(&self) -> bool {
+        self.guard == Some(Guarded::Immutable)
+    }
+
     pub(super) fn has(&self, option: &str) -> bool {
         self.options.iter().any(|one| one == option)
     }

@@ -56,6 +56,8 @@ pub enum Below {
 pub enum Guarded {
     /// The flag that chattr(1) calls `+i`.
     Immutable,
+    /// Nothing: takes back what a layer below says.
+    None,
 }
 
 /// Whether it is mounted at the first touch only.
