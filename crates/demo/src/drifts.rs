@@ -18,7 +18,7 @@ const FLEET: &str = "fleet.yaml";
 /// Where that shows: a kernel parameter that follows from it, at both ends of the path.
 const FOLLOWS: &str = "net.ipv4.tcp_keepalive_intvl";
 /// What it may be, and what follows for the first probe and the next: `evenkeel explain path/database` has the arithmetic.
-const PROMISES: [(&str, &str, &str); 2] = [("60s", "29", "8"), ("120s", "55", "17")];
+const PROMISES: [(&str, &str, &str); 2] = [("60s", "29", "8"), ("90s", "41", "13")];
 /// Where the programs of a node are.
 const HERE: &str = "/run/demo";
 /// What the workers of the middleware are started from.

@@ -39,7 +39,15 @@ fn everything_drifts_once_and_comes_back_and_nothing_is_left() {
     let told =
         format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{told}");
-    for name in ["sysctl-live", "sysctl-file", "connection-open", "share-unmounted", "commit", "bad-commit"] {
+    for name in [
+        "sysctl-live",
+        "sysctl-file",
+        "connection-open",
+        "file-edited",
+        "share-unmounted",
+        "commit",
+        "bad-commit",
+    ] {
         assert!(told.lines().any(|line| line.starts_with(name)), "{name} was not played\n{told}");
     }
     assert_eq!(machine(), before, "{told}");
