@@ -1,5 +1,6 @@
 //! `hub.yaml`: strict, and every error at its line. Command line over environment over file over default.
 
+use crate::store::postgres::Address;
 use serde::Deserialize;
 use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -17,7 +18,7 @@ const CAP: u64 = 256 * 1024;
 pub struct File {
     /// `ADDRESS:PORT` to listen on.
     pub listen: String,
-    /// `sqlite:PATH`.
+    /// `sqlite:PATH` or `postgres://…`.
     pub store: String,
     /// Whether plain HTTP may be spoken beyond this machine.
     pub allow_plain_http: bool,
@@ -45,6 +46,41 @@ pub struct Overrides {
     pub store: Option<String>,
     /// Or-ed with `allow_plain_http`.
     pub insecure_listen: bool,
+    /// The whole command line: what stands there is seen by every user of the machine.
+    pub arguments: Vec<String>,
+}
+
+/// Where everything is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file of SQLite's.
+    Sqlite(PathBuf),
+    /// A database of PostgreSQL's.
+    Postgres(Box<Address>),
+}
+
+impl Location {
+    /// Reads `sqlite:PATH` or `postgres://…`.
+    ///
+    /// # Errors
+    /// When it is neither; the error says what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let address = Address::parse(text).map_err(|why| ConfigError::Postgres { why })?;
+            return Ok(Self::Postgres(Box::new(address)));
+        }
+        let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+        path.map(|path| Self::Sqlite(path.into())).ok_or_else(|| ConfigError::Store { text: text.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(address) => f.write_str(&address.place()),
+        }
+    }
 }
 
 /// A configuration that holds together.
@@ -52,8 +88,8 @@ pub struct Overrides {
 pub struct Config {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
-    /// The database's file.
-    pub store: PathBuf,
+    /// Where everything is kept.
+    pub store: Location,
     /// How long history is kept.
     pub keep: Duration,
 }
@@ -98,12 +134,25 @@ pub enum ConfigError {
     },
     /// `store` names no store.
     #[error(
-        "store: {text:?} is no store; write sqlite:PATH, for example sqlite:/var/lib/evenkeel-hub/hub.db"
+        "store: {text:?} is no store; write sqlite:PATH, for example sqlite:/var/lib/evenkeel-hub/hub.db, or \
+         postgres://USER@HOST/DATABASE"
     )]
     Store {
         /// What it says.
         text: String,
     },
+    /// `store` names a PostgreSQL in a way that does not read. What it says may have a password in it and is not shown.
+    #[error("store: the postgres:// address does not read: {why}")]
+    Postgres {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A password on the command line.
+    #[error(
+        "--store: every user of this machine can read a password on a command line; take it out, and put it into the \
+         file that PGPASSFILE names (HOST:PORT:DATABASE:USER:PASSWORD, mode 0600)"
+    )]
+    PasswordShown,
     /// `keep_days` is 0.
     #[error("keep_days: 0 would keep no history at all; the least is 1")]
     KeepNothing,
@@ -156,8 +205,13 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
         return Err(ConfigError::PlainHttp { at });
     }
     let text = over.store.unwrap_or(file.store);
-    let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-    let store = PathBuf::from(path.ok_or_else(|| ConfigError::Store { text: text.clone() })?);
+    let store = Location::parse(&text)?;
+    if let Location::Postgres(address) = &store
+        && address.has_password()
+        && over.arguments.iter().any(|argument| argument.contains(&text))
+    {
+        return Err(ConfigError::PasswordShown);
+    }
     if file.keep_days == 0 {
         return Err(ConfigError::KeepNothing);
     }
@@ -167,7 +221,7 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{File, Overrides, parse, settle};
+    use super::{File, Location, Overrides, parse, settle};
 
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
@@ -201,11 +255,22 @@ mod tests {
         let over = Overrides {
             listen: Some("[::1]:9".to_owned()),
             store: Some("sqlite:x.db".to_owned()),
-            insecure_listen: false,
+            ..Overrides::default()
         };
         let config = settle(File::default(), over).unwrap();
         assert_eq!(config.listen, ["[::1]:9".parse().unwrap()]);
-        assert_eq!(config.store.to_str(), Some("x.db"));
+        assert_eq!(config.store, Location::Sqlite("x.db".into()));
+    }
+
+    #[test]
+    fn a_password_may_stand_in_the_file_and_not_on_the_command_line() {
+        let url = "postgres://hub:canary@127.0.0.1/fleet";
+        let file = File { store: url.to_owned(), ..File::default() };
+        let config = settle(file.clone(), Overrides::default()).unwrap();
+        assert!(!format!("{config:?} {}", config.store).contains("canary"));
+        let over = Overrides { arguments: vec![format!("--store={url}")], ..Overrides::default() };
+        let why = settle(file, over).unwrap_err().to_string();
+        assert!(why.contains("PGPASSFILE") && !why.contains("canary"), "{why}");
     }
 
     #[test]
@@ -216,5 +281,7 @@ mod tests {
         };
         assert!(wrong("8484", "sqlite:x").contains("127.0.0.1:8484"));
         assert!(wrong("127.0.0.1:1", "mysql://x").contains("sqlite:PATH"));
+        let why = wrong("127.0.0.1:1", "postgres://hub:canary@db1/fleet");
+        assert!(why.contains("sslmode=verify-full") && !why.contains("canary"), "{why}");
     }
 }

@@ -36,7 +36,7 @@ struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT", env = "EVENKEEL_HUB_LISTEN")]
     listen: Option<String>,
     #[arg(help = "Where to keep everything [default: sqlite:/var/lib/evenkeel-hub/hub.db]")]
-    #[arg(long, value_name = "sqlite:PATH", env = "EVENKEEL_HUB_STORE")]
+    #[arg(long, value_name = "sqlite:PATH|postgres://…", env = "EVENKEEL_HUB_STORE")]
     store: Option<String>,
     /// Speak plain HTTP on an address that other machines can reach
     #[arg(long)]
@@ -73,7 +73,9 @@ fn settle(args: Serve) -> Result<Config, ConfigError> {
     let asked = args.config.is_some();
     let path = args.config.unwrap_or_else(|| Path::new(config::DEFAULT_PATH).to_owned());
     let file = config::read(&path, asked)?;
-    let over = Overrides { listen: args.listen, store: args.store, insecure_listen: args.insecure_listen };
+    let arguments = std::env::args_os().map(|one| one.to_string_lossy().into_owned()).collect();
+    let over =
+        Overrides { listen: args.listen, store: args.store, insecure_listen: args.insecure_listen, arguments };
     config::settle(file, over)
 }
 

@@ -1,10 +1,11 @@
 //! From a configuration to a running hub, and its end: within a second, with nothing acknowledged lost.
 
-use crate::config::Config;
+use crate::config::{Config, Location};
 use crate::http::{Hub, router};
 use crate::metrics::Metrics;
+use crate::store::postgres::{PgStore, PgView};
 use crate::store::sqlite::{SqliteStore, SqliteView};
-use crate::store::{Store as _, StoreError};
+use crate::store::{Store, StoreError, View};
 use crate::writer::{Clock, Writer};
 use sd_notify::NotifyState;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -67,22 +68,35 @@ pub struct Served {
     pub writer: JoinHandle<()>,
 }
 
-/// Opens the store at `path` and starts the writer.
+/// Opens the store and starts the writer. It blocks, and must not be called where requests are served.
 ///
 /// # Errors
 /// When the store cannot be opened or the thread cannot be started.
-pub fn open(path: &Path, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
-    make_folder(path)?;
-    make_file(path)?;
-    let mut store = SqliteStore::open(path)?;
+pub fn open(at: &Location, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
+    let (mut store, view) = sides(at)?;
     let up_before = store.last_up()?;
-    let view = Arc::new(SqliteView::open(path)?);
+    // Also makes what the store needs for today.
+    store.note_up(clock())?;
     let metrics = Arc::new(Metrics::default());
-    let (writer, thread) = Writer::start(Box::new(store), keep, Arc::clone(&clock), Arc::clone(&metrics))
-        .map_err(ServeError::Start)?;
+    let (writer, thread) =
+        Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics)).map_err(ServeError::Start)?;
     let started = clock();
     let hub = Arc::new(Hub { writer, view, metrics, clock, started, up_before });
     Ok(Served { hub, writer: thread })
+}
+
+/// The writing and the reading side.
+fn sides(at: &Location) -> Result<(Box<dyn Store>, Arc<dyn View>), ServeError> {
+    match at {
+        Location::Sqlite(path) => {
+            make_folder(path)?;
+            make_file(path)?;
+            Ok((Box::new(SqliteStore::open(path)?), Arc::new(SqliteView::open(path)?)))
+        }
+        Location::Postgres(address) => {
+            Ok((Box::new(PgStore::open(address)?), Arc::new(PgView::new(address))))
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the hub's own folder; its host is not a managed node")]
@@ -111,12 +125,14 @@ fn wall_clock() -> Clock {
 pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
-    let Served { hub, writer } = open(&config.store, config.keep, wall_clock())?;
+    let (store, keep) = (config.store.clone(), config.keep);
+    let opened = tokio::task::spawn_blocking(move || open(&store, keep, wall_clock())).await;
+    let Served { hub, writer } = opened.map_err(|why| ServeError::Start(std::io::Error::other(why)))??;
     let at = || config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let listening = |source| ServeError::Listen { at: at(), source };
     let listener = TcpListener::bind(config.listen.as_slice()).await.map_err(listening)?;
     let address = listener.local_addr().map_err(listening)?;
-    tracing::info!(store = %config.store.display(), "listening on http://{address}");
+    tracing::info!(store = %config.store, "listening on http://{address}");
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on http://{address}"))]);
 
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -96,10 +96,11 @@ async fn store(hub: &Hub, body: Body) -> Result<Json<Receipt>, Problem> {
     let written = if kinds.is_empty() { Ok(Written::default()) } else { hub.writer.write(body.events).await };
     let written = written.map_err(|why| {
         hub.metrics.turned_away();
-        let code = match why {
-            WriteError::Full | WriteError::Ended | WriteError::Store => StatusCode::SERVICE_UNAVAILABLE,
+        let again = match why {
+            WriteError::Full | WriteError::Ended | WriteError::Store => 1,
+            WriteError::Away => super::AWAY_S,
         };
-        Problem::new(code, why.to_string())
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, why.to_string()).again(again)
     })?;
     for (kind, duplicate) in kinds.iter().zip(&written.duplicate) {
         hub.metrics.event(*kind, if *duplicate { Fate::Duplicate } else { Fate::Accepted });

@@ -38,7 +38,13 @@ impl Hub {
     /// The times that liveness is judged against.
     #[must_use]
     pub fn times(&self) -> HubTimes {
-        HubTimes { now: (self.clock)(), started: self.started, up_before: self.up_before }
+        let now = (self.clock)();
+        let outage = self.writer.outage();
+        match (outage.since, outage.until) {
+            // As after a restart: while the database was away, nobody was heard of.
+            (Some(since), until) => HubTimes { now, started: until.unwrap_or(now), up_before: Some(since) },
+            (None, _) => HubTimes { now, started: self.started, up_before: self.up_before },
+        }
     }
 
     /// Asks the store, away from the thread that serves everybody.
@@ -49,6 +55,10 @@ impl Hub {
         let view = Arc::clone(&self.view);
         match tokio::task::spawn_blocking(move || question(view.as_ref())).await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(why @ StoreError::Away { .. })) => {
+                tracing::warn!(error = chain(&why), "the store could not be read");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, AWAY).again(AWAY_S))
+            }
             Ok(Err(why)) => {
                 tracing::error!(error = chain(&why), "the store could not be read");
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store could not be read"))
@@ -57,6 +67,10 @@ impl Hub {
         }
     }
 }
+
+/// What is answered while the database is away, and after how many seconds it is worth another try.
+const AWAY: &str = "the database is away; try again";
+const AWAY_S: u16 = 5;
 
 /// An error as a person and a program can both read it.
 #[derive(Debug, Serialize)]
@@ -72,12 +86,19 @@ pub struct Problem {
     /// That event's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    /// After how many seconds to try again, where that may help.
+    #[serde(skip)]
+    again: u16,
 }
 
 impl Problem {
     fn new(code: StatusCode, detail: impl Into<String>) -> Self {
         let title = code.canonical_reason().unwrap_or("error");
-        Self { code, title, status: code.as_u16(), detail: detail.into(), index: None, id: None }
+        Self { code, title, status: code.as_u16(), detail: detail.into(), index: None, id: None, again: 1 }
+    }
+
+    fn again(self, seconds: u16) -> Self {
+        Self { again: seconds, ..self }
     }
 }
 
@@ -85,10 +106,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let kind = (header::CONTENT_TYPE, "application/problem+json");
         let body = serde_json::to_string(&self).unwrap_or_default();
-        let again = self.code == StatusCode::SERVICE_UNAVAILABLE;
         let mut answer = (self.code, [kind], body).into_response();
-        if again {
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if self.code == StatusCode::SERVICE_UNAVAILABLE {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(self.again));
         }
         answer
     }
