@@ -74,8 +74,12 @@ fn settle(args: Serve) -> Result<Config, ConfigError> {
     let path = args.config.unwrap_or_else(|| Path::new(config::DEFAULT_PATH).to_owned());
     let file = config::read(&path, asked)?;
     let arguments = std::env::args_os().map(|one| one.to_string_lossy().into_owned()).collect();
-    let over =
-        Overrides { listen: args.listen, store: args.store, insecure_listen: args.insecure_listen, arguments };
+    let over = Overrides {
+        listen: args.listen,
+        store: args.store,
+        insecure_listen: args.insecure_listen,
+        arguments,
+    };
     config::settle(file, over)
 }
 

@@ -8,9 +8,9 @@ use crate::metrics::Metrics;
 use crate::store::{Store, StoreError, Touch};
 use crate::wire::Incoming;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -93,7 +93,8 @@ impl Writer {
         let outage = Arc::default();
         let writer = Self { queue, depth: Arc::clone(&depth), outage: Arc::clone(&outage) };
         let (due, answered) = (Instant::now(), clock());
-        let desk = Desk { store, jobs, keep, clock, metrics, depth, prune_at: due, note_at: due, outage, answered };
+        let desk =
+            Desk { store, jobs, keep, clock, metrics, depth, prune_at: due, note_at: due, outage, answered };
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || desk.run())?;
         Ok((writer, thread))
     }

@@ -320,7 +320,11 @@ async fn the_store_is_not_for_every_user_of_the_machine() {
     let place = Place::new(Kind::Sqlite);
     let hub = place.hub();
     hub.send(&[full("mw1", 1, &[])]).await;
-    for file in std::fs::read_dir(place.at.url().strip_prefix("sqlite:").map(|at| std::path::Path::new(at).parent().unwrap()).unwrap()).unwrap() {
+    for file in std::fs::read_dir(
+        place.at.url().strip_prefix("sqlite:").map(|at| std::path::Path::new(at).parent().unwrap()).unwrap(),
+    )
+    .unwrap()
+    {
         let file = file.unwrap();
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & 0o137, 0, "{:?} has mode {mode:o}", file.file_name());

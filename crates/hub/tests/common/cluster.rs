@@ -9,28 +9,34 @@ use std::time::Duration;
 /// A cluster. Its databases go with it.
 pub struct Cluster {
     dir: PathBuf,
+    port: u16,
     keeper: Child,
 }
 
 impl Cluster {
     /// Makes one and starts it; `set` is added to its configuration.
     pub fn new(set: &str) -> Self {
+        Self::on(5432, set)
+    }
+
+    /// The same, on a port of its own, which matters to TCP only.
+    pub fn on(port: u16, set: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("evenkeel-pg-").tempdir().unwrap().keep();
         let make = format!(
-            "set -e; dir={0}; chown postgres: $dir; chmod 0755 $dir\n{AS} {1}/initdb -D $dir/data -A trust -N -E UTF8 \
+            "set -e; dir={0}; chown postgres: $dir; chmod 0755 $dir\n{AS} {1}/initdb -D $dir/data -A trust --auth-host=scram-sha-256 -N -E UTF8 \
              --locale=C -U hub >$dir/initdb.log 2>&1; cat >>$dir/data/postgresql.conf",
             dir.display(),
             bin().display()
         );
         let mut made = Command::new("sh").args(["-c", &make]).stdin(Stdio::piped()).spawn().unwrap();
         let conf = format!(
-            "unix_socket_directories = '{}'\nlisten_addresses = ''\nmax_connections = 60\n{set}\n",
+            "unix_socket_directories = '{}'\nlisten_addresses = ''\nport = {port}\nmax_connections = 60\n{set}\n",
             dir.display()
         );
         made.stdin.take().unwrap().write_all(conf.as_bytes()).unwrap();
         assert!(made.wait().unwrap().success(), "initdb failed; see {}/initdb.log", dir.display());
         let keeper = start(&dir);
-        let cluster = Self { dir, keeper };
+        let cluster = Self { dir, port, keeper };
         cluster.wait();
         cluster
     }
@@ -49,16 +55,19 @@ impl Cluster {
 
     /// SIGKILL to every process of it, as a power cut would.
     pub fn kill(&mut self) {
+        self.keeper.stdin.take().unwrap().write_all(b"leave\n").unwrap();
         let pid = std::fs::read_to_string(self.dir.join("data/postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap().to_owned();
-        let all = format!("kill -KILL {pid} $(cat /proc/{pid}/task/*/children)");
+        let all = format!("exec 2>/dev/null; kill -KILL {pid} $(cat /proc/{pid}/task/*/children)");
         assert!(Command::new("sh").args(["-c", &all]).status().unwrap().success());
         self.keeper.wait().unwrap();
     }
 
     fn wait(&self) {
         for _ in 0..600 {
-            if self.dir.join(".s.PGSQL.5432").exists() && try_sql(&self.url("postgres"), "SELECT 1").is_ok() {
+            if self.dir.join("data/postmaster.pid").exists()
+                && try_sql(&self.url("postgres"), "SELECT 1").is_ok()
+            {
                 return;
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -67,7 +76,7 @@ impl Cluster {
     }
 
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://hub@/{database}?host={}", self.dir.display())
+        format!("postgres://hub@/{database}?host={}&port={}", self.dir.display(), self.port)
     }
 
     /// A new, empty database.
@@ -106,12 +115,12 @@ fn bin() -> PathBuf {
     format!("/usr/lib/postgresql/{version}/bin").into()
 }
 
-/// The server, and a shell beside it that ends and removes it as soon as this program's end of a pipe is closed:
-/// also when the program was killed.
+/// The server, and a shell beside it that ends and removes it as soon as this program's end of a pipe is closed: also
+/// when the program was killed. A line in the pipe says to leave it alone.
 fn start(dir: &Path) -> Child {
     let keep = format!(
         "exec 3<&0; dir={0}; {AS} {1}/postgres -D $dir/data >>$dir/log 2>&1 </dev/null 3<&- & pid=$!\n\
-         (cat <&3 >/dev/null; kill -INT $pid; while kill -0 $pid; do sleep 0.05; done; rm -rf $dir) 2>/dev/null &\n\
+         (read leave <&3 && exit; kill -INT $pid; while kill -0 $pid; do sleep 0.05; done; rm -rf $dir) 2>/dev/null &\n\
          wait $pid",
         dir.display(),
         bin().display()

@@ -1,6 +1,11 @@
 //! Events as an agent would tell them, a real hub to tell them to, and a look into its database.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
-#![allow(clippy::cast_sign_loss, clippy::cast_possible_wrap, clippy::items_after_statements, reason = "tests")]
+#![allow(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::items_after_statements,
+    reason = "tests"
+)]
 #![allow(unused_macros, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
@@ -131,10 +136,16 @@ pub struct Hub {
 impl Hub {
     /// On `sqlite:…` or `postgres://…`.
     pub fn start(store: &str) -> Self {
+        Self::start_with(store, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(store: &str, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
             .args(["serve", "--listen", "127.0.0.1:0", "--store", store])
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -211,7 +211,8 @@ impl Store for Memory {
                 packs: BTreeMap::new(),
             });
             if known.changed.pulse {
-                (kept.doc.last_seen, kept.doc.voice, kept.doc.beat) = (doc.last_seen, doc.voice, doc.beat.clone());
+                (kept.doc.last_seen, kept.doc.voice, kept.doc.beat) =
+                    (doc.last_seen, doc.voice, doc.beat.clone());
                 kept.doc.spec.age_s = doc.spec.age_s;
             }
             if known.changed.doc {
@@ -344,7 +345,8 @@ pub fn dump_postgres(url: &str) -> String {
         let detail = serde_json::from_str(&text(&row, 5)).unwrap();
         dump.item(&text(&row, 0), &text(&row, 1), &ItemRow { status, detail, seq: seq(&row, 3) });
     }
-    let packs = "SELECT source, epoch, n, sub, at, got, commit_id, body FROM history JOIN nodes ON nodes.id = node";
+    let packs =
+        "SELECT source, epoch, n, sub, at, got, commit_id, body FROM history JOIN nodes ON nodes.id = node";
     for row in sql(url, packs) {
         let pack = Pack {
             place: Place { seq: seq(&row, 1), sub: number(&row, 3) },

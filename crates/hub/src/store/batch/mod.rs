@@ -230,7 +230,9 @@ impl Tx for Batch<'_> {
         // The newest word of the spec may have been one of them.
         if let Some(newest) = known.told.spec.as_ref().map(|spec| spec.place)
             && (from..=to).contains(&newest)
-            && known.older("", Place { sub: newest.sub.saturating_add(1), ..newest }).is_none_or(|row| row.place < newest)
+            && known
+                .older("", Place { sub: newest.sub.saturating_add(1), ..newest })
+                .is_none_or(|row| row.place < newest)
         {
             let row = self.search(node, "", newest)?;
             self.at(node).told.spec = row.map(|row| node::alone(&row));

@@ -62,7 +62,10 @@ impl Address {
             cause.unwrap_or_else(|| why.to_string())
         })?;
         if config.get_hosts().is_empty() {
-            return Err("it names no host; for the socket of this machine write host=/run/postgresql after a `?`".into());
+            return Err(
+                "it names no host; for the socket of this machine write host=/run/postgresql after a `?`"
+                    .into(),
+            );
         }
         if config.get_user().is_none() {
             return Err("it names no user".into());
@@ -101,7 +104,8 @@ impl Address {
     /// Its place, for a person: `postgres://hub@db1:5432/hub`.
     #[must_use]
     pub fn place(&self) -> String {
-        let hosts: Vec<_> = self.config.get_hosts().iter().enumerate().map(|(at, host)| self.host(at, host)).collect();
+        let hosts: Vec<_> =
+            self.config.get_hosts().iter().enumerate().map(|(at, host)| self.host(at, host)).collect();
         let user = self.config.get_user().unwrap_or_default();
         let database = self.config.get_dbname().unwrap_or(user);
         format!("postgres://{user}@{}/{database}", hosts.join(","))
@@ -134,12 +138,16 @@ fn protection(config: &Config, mode: Option<&str>, ca: Option<String>) -> Result
         (Some("verify-full"), None) => {
             Err("sslmode=verify-full needs sslrootcert=FILE: the system's authorities are not asked".into())
         }
-        (Some("disable" | "require") | None, Some(_)) => Err("sslrootcert is used with sslmode=verify-full only".into()),
+        (Some("disable" | "require") | None, Some(_)) => {
+            Err("sslrootcert is used with sslmode=verify-full only".into())
+        }
         (Some(_), _) => Err("sslmode is one of verify-full, require, disable".into()),
         (None, None) if here => Ok(Tls::Off),
-        (None, None) => Err("it is another machine: say sslmode=verify-full&sslrootcert=FILE, or sslmode=require, or, \
+        (None, None) => {
+            Err("it is another machine: say sslmode=verify-full&sslrootcert=FILE, or sslmode=require, or, \
              where the network itself is trusted, sslmode=disable"
-            .into()),
+                .into())
+        }
     }
 }
 
@@ -232,7 +240,10 @@ mod tests {
         assert_eq!(address.place(), "postgres://hub@127.0.0.1:5433/fleet");
         assert!(address.has_password() && !format!("{address:?}").contains("canary"));
         let socket = Address::parse("postgres://hub@/fleet?host=/run/postgresql").unwrap();
-        assert_eq!((socket.place().as_str(), &socket.tls), ("postgres://hub@/run/postgresql/fleet", &Tls::Off));
+        assert_eq!(
+            (socket.place().as_str(), &socket.tls),
+            ("postgres://hub@/run/postgresql/fleet", &Tls::Off)
+        );
     }
 
     #[test]
@@ -251,7 +262,8 @@ mod tests {
     #[test]
     fn a_password_file_is_read_as_libpq_does() {
         let address = Address::parse("postgres://hub@127.0.0.1:5433/fleet").unwrap();
-        let text = "# 127.0.0.1:5433:fleet:hub:no\nother:*:*:*:no\n*:5433:fleet:hub:pa\\:ss\\\\word:x\n*:*:*:*:no\n";
+        let text =
+            "# 127.0.0.1:5433:fleet:hub:no\nother:*:*:*:no\n*:5433:fleet:hub:pa\\:ss\\\\word:x\n*:*:*:*:no\n";
         assert_eq!(find(text, &address.config).as_deref(), Some("pa:ss\\word:x"));
         assert_eq!(find("127.0.0.1:5433:fleet:somebody:no\n", &address.config), None);
     }

@@ -36,7 +36,8 @@ pub(super) fn list(link: &Link) -> Result<BTreeSet<i64>> {
     // The lower bound is what a partition is about; its name is for people.
     let text = "SELECT (regexp_match(pg_get_expr(c.relpartbound, c.oid), 'FROM \\(''?(-?[0-9]+)'))[1]::bigint \
                 FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid WHERE i.inhparent = 'history'::regclass";
-    let rows = link.tell("listing the days of the history", |it| async move { it.client.query(text, &[]).await })?;
+    let rows =
+        link.tell("listing the days of the history", |it| async move { it.client.query(text, &[]).await })?;
     Ok(rows.iter().filter_map(|row| row.get::<_, Option<i64>>(0)).map(day).collect())
 }
 
@@ -73,7 +74,10 @@ pub(super) fn forget(link: &Link, before: i64, most: usize) -> Result<usize> {
     for one in &old {
         // Somebody else may have been faster. Writers wait for the lock no longer than the session's lock_timeout.
         let text = format!("DROP TABLE IF EXISTS {}", name(*one));
-        link.tell("forgetting a day of the history", |it| async move { it.client.batch_execute(&text).await })?;
+        link.tell(
+            "forgetting a day of the history",
+            |it| async move { it.client.batch_execute(&text).await },
+        )?;
     }
     Ok(old.len())
 }

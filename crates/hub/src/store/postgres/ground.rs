@@ -149,7 +149,8 @@ impl Ground for PgGround<'_> {
     fn nodes(&mut self, touches: &[Touch<'_>]) -> Result<Vec<Known>> {
         let sources: Vec<&str> = touches.iter().map(|touch| touch.source).collect();
         let mut locked = self.lock(&sources)?;
-        let there: std::collections::HashSet<&str> = locked.iter().map(|(_, source, _)| source.as_str()).collect();
+        let there: std::collections::HashSet<&str> =
+            locked.iter().map(|(_, source, _)| source.as_str()).collect();
         let missing: Vec<&str> = sources.iter().filter(|source| !there.contains(**source)).copied().collect();
         if !missing.is_empty() {
             locked.extend(self.add(&missing)?);

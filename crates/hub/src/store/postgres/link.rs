@@ -67,7 +67,9 @@ impl Trouble {
         let Some(code) = error.code() else { return true };
         // Class 08 is about connections, 57P about a server that starts or stops; 53300: too many clients;
         // 25006: it has become a standby.
-        code.code().starts_with("08") || code.code().starts_with("57P") || matches!(code.code(), "53300" | "25006")
+        code.code().starts_with("08")
+            || code.code().starts_with("57P")
+            || matches!(code.code(), "53300" | "25006")
     }
 
     /// Whether another transaction was in the way, so that a second try may do.
@@ -96,10 +98,8 @@ impl Link {
     /// Connects; `extra` is set for the session.
     pub(super) fn open(address: &Address, extra: &str) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|why| StoreError::Open {
-            path: address.place(),
-            source: Box::new(why),
-        })?;
+        let runtime =
+            runtime.map_err(|why| StoreError::Open { path: address.place(), source: Box::new(why) })?;
         let entered = runtime.block_on(async {
             let entering = async {
                 let client = enter(address).await?;
@@ -131,7 +131,10 @@ impl Link {
     }
 
     /// Runs a question to its answer.
-    pub(super) fn ask<'a, T, F>(&'a self, question: impl FnOnce(Asker<'a>) -> F) -> std::result::Result<T, Trouble>
+    pub(super) fn ask<'a, T, F>(
+        &'a self,
+        question: impl FnOnce(Asker<'a>) -> F,
+    ) -> std::result::Result<T, Trouble>
     where
         F: Future<Output = std::result::Result<T, Error>>,
     {
@@ -146,7 +149,11 @@ impl Link {
     }
 
     /// The same, with its error told.
-    pub(super) fn tell<'a, T, F>(&'a self, doing: &'static str, question: impl FnOnce(Asker<'a>) -> F) -> Result<T>
+    pub(super) fn tell<'a, T, F>(
+        &'a self,
+        doing: &'static str,
+        question: impl FnOnce(Asker<'a>) -> F,
+    ) -> Result<T>
     where
         F: Future<Output = std::result::Result<T, Error>>,
     {

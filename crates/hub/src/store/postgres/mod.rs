@@ -70,7 +70,14 @@ impl PgStore {
         schema::migrate(&link)?;
         let days = days::list(&link)?;
         let address = address.clone();
-        Ok(Self { address, link: Some(link), cache: Cache::default(), days, pause: PAUSE, next: Instant::now() })
+        Ok(Self {
+            address,
+            link: Some(link),
+            cache: Cache::default(),
+            days,
+            pause: PAUSE,
+            next: Instant::now(),
+        })
     }
 
     /// The connection, made anew if it is gone; an error at once while it is too early to try again.

@@ -50,7 +50,8 @@ pub(super) fn rest(doc: &NodeDoc) -> Result<String> {
 /// `id, status, epoch, n, detail`, which start at column `first`.
 pub(super) fn item(row: &Row, first: usize) -> Result<(String, ItemRow)> {
     let status: &str = row.get(first + 1);
-    let status = if status == GONE { None } else { Some(from_json::<Status>(&format!("\"{status}\""), "status")?) };
+    let status =
+        if status == GONE { None } else { Some(from_json::<Status>(&format!("\"{status}\""), "status")?) };
     let nat = |at: usize| u64::try_from(row.get::<_, i64>(at)).unwrap_or(0);
     let seq = Seq { epoch: nat(first + 2), n: nat(first + 3) };
     Ok((row.get(first), ItemRow { status, detail: from_json(row.get(first + 4), "item")?, seq }))

@@ -62,7 +62,8 @@ pub(super) fn migrate(link: &Link) -> Result<()> {
         Ok(it.client.query_one("SHOW server_encoding", &[]).await?.get(0))
     })?;
     if encoding != "UTF8" {
-        let source = format!("its encoding is {encoding}; create it with ENCODING 'UTF8' TEMPLATE template0").into();
+        let source =
+            format!("its encoding is {encoding}; create it with ENCODING 'UTF8' TEMPLATE template0").into();
         return Err(StoreError::Open { path: link.place().to_owned(), source });
     }
     while step(link)? {}

@@ -14,7 +14,8 @@ use std::sync::Arc;
 pub(super) fn config(address: &Address) -> Result<ClientConfig> {
     let opened = |source| StoreError::Open { path: address.place(), source };
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
+    let builder =
+        ClientConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let builder = builder.map_err(|why| opened(Box::new(why)))?;
     match &address.tls {
         Tls::VerifyFull(ca) => {

@@ -57,10 +57,8 @@ impl PgView {
     /// An idle connection, or nothing where a new one may be made.
     fn borrow(&self) -> Result<Option<Link>> {
         let full = |desk: &mut Desk| desk.lent >= READERS;
-        let (mut desk, waited) = self
-            .back
-            .wait_timeout_while(self.desk(), PATIENCE, full)
-            .unwrap_or_else(PoisonError::into_inner);
+        let (mut desk, waited) =
+            self.back.wait_timeout_while(self.desk(), PATIENCE, full).unwrap_or_else(PoisonError::into_inner);
         if waited.timed_out() && desk.lent >= READERS {
             let source = "every connection that reads is busy".into();
             return Err(StoreError::Away { doing: "reading", place: self.address.place(), source });
@@ -76,7 +74,12 @@ impl PgView {
         self.back.notify_one();
     }
 
-    fn rows(&self, doing: &'static str, text: &'static str, with: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+    fn rows(
+        &self,
+        doing: &'static str,
+        text: &'static str,
+        with: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
         let idle = self.borrow()?.filter(|link| !link.broken());
         let (link, answer) = self.try_on(idle, doing, text, with);
         let (link, answer) = match (link, answer) {
@@ -140,7 +143,8 @@ impl View for PgView {
     }
 
     fn items(&self, node: i64) -> Result<Vec<(String, ItemRow)>> {
-        let text = "SELECT id, status, epoch, n, detail FROM items WHERE node = $1 AND status <> 'gone' ORDER BY id";
+        let text =
+            "SELECT id, status, epoch, n, detail FROM items WHERE node = $1 AND status <> 'gone' ORDER BY id";
         self.rows("reading items", text, &[&node])?.iter().map(|row| rows::item(row, 0)).collect()
     }
 
@@ -165,8 +169,11 @@ impl View for PgView {
             if let Some(pack) = packs.last() {
                 below = numbers(pack.place);
             }
-            let rows = packs.into_iter().flat_map(|pack| pack.rows().into_iter().rev()).filter(|row| !row.echo);
-            found.extend(rows.filter(|row| before.is_none_or(|before| (row.place, row.item.as_str()) < before)));
+            let rows =
+                packs.into_iter().flat_map(|pack| pack.rows().into_iter().rev()).filter(|row| !row.echo);
+            found.extend(
+                rows.filter(|row| before.is_none_or(|before| (row.place, row.item.as_str()) < before)),
+            );
             if last || found.len() >= limit {
                 found.truncate(limit);
                 return Ok(found);
@@ -187,7 +194,8 @@ impl View for PgView {
     }
 
     fn seen(&self, node: i64, epoch: u64) -> Result<Ranges> {
-        let rows = self.rows("reading which reports came", "SELECT told FROM nodes WHERE id = $1", &[&node])?;
+        let rows =
+            self.rows("reading which reports came", "SELECT told FROM nodes WHERE id = $1", &[&node])?;
         let told: Option<Told> = rows.first().map(|row| rows::from_json(row.get(0), "node")).transpose()?;
         Ok(told.unwrap_or_default().ranges(epoch))
     }
