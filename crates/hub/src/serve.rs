@@ -86,7 +86,9 @@ pub fn open(at: &Location, keep: Duration, clock: Clock) -> Result<Served, Serve
 }
 
 /// The writing and the reading side.
-fn sides(at: &Location) -> Result<(Box<dyn Store>, Arc<dyn View>), ServeError> {
+type Sides = (Box<dyn Store>, Arc<dyn View>);
+
+fn sides(at: &Location) -> Result<Sides, ServeError> {
     match at {
         Location::Sqlite(path) => {
             make_folder(path)?;

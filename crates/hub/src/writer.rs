@@ -189,7 +189,9 @@ impl Desk {
             // Nothing of this is any request's fault, and asking for each would only take long.
             Err(why @ StoreError::Away { .. }) => {
                 tracing::warn!(error = chain(&why), requests = batch.len(), "events were turned away");
-                batch.into_iter().for_each(|job| reply(job, Err(WriteError::Away)));
+                for job in batch {
+                    reply(job, Err(WriteError::Away));
+                }
             }
             // One request must not fail another: each gets a transaction of its own.
             Err(_) if batch.len() > 1 => batch.into_iter().for_each(|job| self.write(vec![job])),

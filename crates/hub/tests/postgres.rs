@@ -158,8 +158,8 @@ fn days_are_made_ahead_and_forgotten_whole() {
     assert!(days().starts_with("history_20261123 "));
     let view = PgView::new(&address(&url));
     let key = view.node("mw1").unwrap().unwrap().key;
-    let story: Vec<_> = view.timeline(key, None, 10).unwrap().into_iter().map(|row| row.status).collect();
-    assert_eq!(story, ["error"]);
+    let changes: Vec<_> = view.timeline(key, None, 10).unwrap().into_iter().map(|row| row.status).collect();
+    assert_eq!(changes, ["error"]);
     assert_eq!(view.items(key).unwrap().len(), 2, "what stands is not history");
     let again = commit(&mut store, &[&[told("mw1", 1, Status::Pending)]], T0).unwrap();
     assert_eq!(again[0].duplicate, [true], "a number stays known when its history is gone");

@@ -28,13 +28,13 @@ impl Cluster {
             dir.display(),
             bin().display()
         );
-        let mut made = Command::new("sh").args(["-c", &make]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut initdb = Command::new("sh").args(["-c", &make]).stdin(Stdio::piped()).spawn().unwrap();
         let conf = format!(
             "unix_socket_directories = '{}'\nlisten_addresses = ''\nport = {port}\nmax_connections = 60\n{set}\n",
             dir.display()
         );
-        made.stdin.take().unwrap().write_all(conf.as_bytes()).unwrap();
-        assert!(made.wait().unwrap().success(), "initdb failed; see {}/initdb.log", dir.display());
+        initdb.stdin.take().unwrap().write_all(conf.as_bytes()).unwrap();
+        assert!(initdb.wait().unwrap().success(), "initdb failed; see {}/initdb.log", dir.display());
         let keeper = start(&dir);
         let cluster = Self { dir, port, keeper };
         cluster.wait();

@@ -154,7 +154,9 @@ struct Kept {
 
 /// Maps.
 #[derive(Debug, Clone, Default)]
-pub struct Memory(Arc<Mutex<BTreeMap<i64, (String, Option<Kept>)>>>);
+pub struct Memory(Arc<Mutex<Rows>>);
+
+type Rows = BTreeMap<i64, (String, Option<Kept>)>;
 
 impl Ground for Memory {
     fn nodes(&mut self, touches: &[Touch<'_>]) -> Result<Vec<Known>> {
@@ -331,7 +333,9 @@ pub fn dump_postgres(url: &str) -> String {
     let mut dump = Dump::default();
     let view = PgView::new(&address(url));
     let nodes = apart(view, |view| view.nodes(None, usize::MAX).unwrap());
-    nodes.iter().for_each(|row| dump.node(&row.source, &row.doc));
+    for row in &nodes {
+        dump.node(&row.source, &row.doc);
+    }
     let text = |row: &Vec<Option<String>>, at: usize| row[at].clone().unwrap();
     let number = |row: &Vec<Option<String>>, at: usize| text(row, at).parse::<i64>().unwrap();
     let seq = |row: &Vec<Option<String>>, at: usize| evenkeel_report::Seq {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio_postgres::Config;
-use tokio_postgres::config::{ChannelBinding, Host, SslMode};
+use tokio_postgres::config::{ChannelBinding, Host, SslMode, TargetSessionAttrs};
 
 /// A connection that hangs is given up after this long, whatever the kernel's own timers say.
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
@@ -35,7 +35,10 @@ pub struct Address {
 
 impl std::fmt::Debug for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Address").field("place", &self.place()).field("tls", &self.tls).finish()
+        f.debug_struct("Address")
+            .field("place", &self.place())
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,6 +81,10 @@ impl Address {
         config.application_name("evenkeel-hub").connect_timeout(Duration::from_secs(4));
         config.keepalives_idle(KEEPALIVE).keepalives_interval(KEEPALIVE).keepalives_retries(3);
         config.tcp_user_timeout(USER_TIMEOUT);
+        // Of several, the one that is no standby.
+        if config.get_hosts().len() > 1 {
+            config.target_session_attrs(TargetSessionAttrs::ReadWrite);
+        }
         Ok(Self { config, tls })
     }
 

@@ -29,6 +29,7 @@ impl Cache {
 
     /// Keeps a node for the next batch.
     pub(super) fn keep(&mut self, mut known: Known) {
+        known.rev += i64::from(known.changed.any());
         known.settle();
         let weight = weight(&known);
         if self.items + weight > ITEMS {
@@ -91,10 +92,10 @@ impl<'a> PgGround<'a> {
     }
 
     fn lock(&mut self, sources: &[&str]) -> Result<Vec<Locked>> {
-        let begun = std::mem::replace(&mut self.begun, true);
+        let running = std::mem::replace(&mut self.begun, true);
         let locked = self.link.ask(|it| async move {
             let lock = it.prepared(LOCK).await?;
-            let begin = async { if begun { Ok(()) } else { it.client.batch_execute("BEGIN").await } };
+            let begin = async { if running { Ok(()) } else { it.client.batch_execute("BEGIN").await } };
             let ask = async { it.client.query(&lock, &[&sources]).await };
             let ((), rows) = tokio::try_join!(biased; begin, ask)?;
             Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())

@@ -152,7 +152,9 @@ impl PgStore {
         let written = written.and_then(|()| write(link, &nodes, &self.days));
         match written {
             Ok(()) => {
-                nodes.into_iter().for_each(|known| self.cache.keep(known));
+                for known in nodes {
+                    self.cache.keep(known);
+                }
                 Ok(())
             }
             Err(why) => {
