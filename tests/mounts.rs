@@ -206,3 +206,43 @@ fn a_mount_point_behind_a_symlink_is_the_place_it_leads_to() {
     assert!(again.status.success() && text(&again).starts_with("1 compliant"), "{}", text(&again));
     assert_eq!(node.sh("grep -c real.040place /proc/self/mountinfo").trim(), "1");
 }
+
+#[test]
+fn files_that_a_mount_hides_are_named_until_somebody_moves_them() {
+    let node = node();
+    node.sh("mkdir -p /srv/kept/tmp && cd /srv/kept/tmp && touch applications.db photo-1.jpg photo-2.jpg");
+    let tier = "version: 1
+mount:
+  /srv/kept/tmp: {source: tmpfs, type: tmpfs, below: report, health: {write: true, every: 1s}}
+";
+    let (_repository, config) = repository(&node, tier);
+    let _agent = node.agent(&config);
+    let id = "mount//srv/kept/tmp";
+    until("it is told", SOON, || item(&node, id).0 == "non_compliant");
+    assert_eq!(mounted(&node, "/srv/kept/tmp", "FSTYPE"), "tmpfs", "it is mounted all the same");
+    let reason = item(&node, id).1;
+    let named = "3 files and folders in /srv/kept/tmp itself (applications.db, photo-1.jpg, photo-2.jpg)";
+    assert!(reason.contains(named), "{reason}");
+    node.sh("mkdir /srv/door && mount --bind /srv /srv/door && mv /srv/door/kept/tmp/* /srv/from && umount /srv/door");
+    until("even", SOON, || node.run(&["status"]).status.success());
+}
+
+#[test]
+fn the_layers_of_a_mount_are_told_in_order() {
+    let node = node();
+    let tier = "version: 1
+mount:
+  /srv/kept/bind: {source: /srv/from, type: bind, health: {within: 1s}, below: report}
+";
+    let (_repository, config) = repository(&node, tier);
+    node.sh("echo '/srv/other /srv/kept/bind none bind 0 0' >> /etc/fstab");
+    let _agent = node.agent(&config);
+    until("it is told", SOON, || item(&node, "mount//srv/kept/bind").1.contains("/etc/fstab:"));
+    let out = node.run(&["explain", "mount//srv/kept/bind"]);
+    let told = text(&out);
+    let at: Vec<Option<usize>> =
+        ["/etc/fstab:", "srv-kept-bind.mount", "mount table", "answers in", "0 files"]
+            .map(|word| told.find(word))
+            .to_vec();
+    assert!(at.iter().all(Option::is_some) && at.is_sorted(), "{at:?}\n{told}");
+}

@@ -12,6 +12,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod dead;
 mod drift;
 mod floor;
 mod idle;
@@ -75,9 +76,10 @@ fn table(args: &[String]) {
     let named: Vec<&str> = args[1..].iter().map(String::as_str).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |part: &str| named.is_empty() || named.contains(&part);
     let mut figures = vec![];
-    let parts: [(&str, Part); 4] = [
+    let parts: [(&str, Part); 5] = [
         ("drift", drift::measure),
         ("pass", pass::measure),
+        ("dead", dead::measure),
         ("idle", idle::measure),
         ("sockets", sockets::measure),
     ];

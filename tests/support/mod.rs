@@ -12,6 +12,8 @@
     reason = "test support"
 )]
 
+pub mod booted;
+pub mod guest;
 pub mod lab;
 pub mod pool;
 mod postgres;

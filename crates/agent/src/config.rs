@@ -28,6 +28,8 @@ pub(crate) struct Config {
     pub(crate) hub: Option<String>,
     /// PEM file with the only certificate authorities that may vouch for the hub; none means the system's.
     pub(crate) hub_ca: Option<PathBuf>,
+    /// Who keeps the slots of the fleet, without a slash at its end; none means that nothing that needs one is done.
+    pub(crate) fleet_lock: Option<String>,
     /// How often the source is asked.
     pub(crate) poll_interval: Duration,
     /// How often every item is looked at although nothing woke us.
@@ -76,6 +78,7 @@ struct Raw {
     ssh_known_hosts: Option<serde_yaml::Spanned<String>>,
     hub: Option<serde_yaml::Spanned<String>>,
     hub_ca: Option<serde_yaml::Spanned<String>>,
+    fleet_lock: Option<serde_yaml::Spanned<String>>,
     poll_interval: Option<serde_yaml::Spanned<String>>,
     pass_interval: Option<serde_yaml::Spanned<String>>,
     report_interval: Option<serde_yaml::Spanned<String>>,
@@ -85,6 +88,12 @@ struct Raw {
 }
 
 impl Config {
+    /// Where slots of the fleet are asked for.
+    pub(crate) fn slots(&self) -> Option<evenkeel_host::FleetLock> {
+        let url = self.fleet_lock.clone()?;
+        Some(evenkeel_host::FleetLock { url, ca: self.hub_ca.clone(), node: self.node.clone() })
+    }
+
     /// Read the file at `path`, then the variables over it.
     ///
     /// # Errors
@@ -116,12 +125,15 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let raw = parse_raw(path, text)?;
         let from = Layers { path, env };
+        let hub = from.get("hub", raw.hub, hub_url)?.flatten();
+        let fleet_lock = from.get("fleet_lock", raw.fleet_lock, hub_url)?;
         Ok(Self {
+            fleet_lock: fleet_lock.unwrap_or_else(|| hub.clone()),
+            hub,
             node: from.get("node", raw.node, node_name)?.unwrap_or_else(|| hostname.to_owned()),
             source: from.get("source", raw.source, str::parse)?,
             ssh_key: from.get("ssh_key", raw.ssh_key, absolute)?,
             ssh_known_hosts: from.get("ssh_known_hosts", raw.ssh_known_hosts, absolute)?,
-            hub: from.get("hub", raw.hub, hub)?.flatten(),
             hub_ca: from.get("hub_ca", raw.hub_ca, absolute)?,
             poll_interval: from.get("poll_interval", raw.poll_interval, interval)?.unwrap_or(SECONDS_30),
             pass_interval: from.get("pass_interval", raw.pass_interval, interval)?.unwrap_or(SECONDS_60),
@@ -203,7 +215,7 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn hub(text: &str) -> Result<Option<String>, String> {
+fn hub_url(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() || text == "none" {
         return Ok(None);
     }
@@ -283,9 +295,22 @@ mod tests {
         assert_eq!(config.node, "db1");
         assert_eq!(config.source.unwrap().to_string(), "git+https://git.example/eden.git#main");
         assert_eq!(config.hub.unwrap(), "https://hub.example:8443");
+        assert_eq!(
+            config.fleet_lock.unwrap(),
+            "https://hub.example:8443",
+            "the hub, where nobody else is named"
+        );
         assert_eq!(config.pass_interval, Duration::from_mins(2));
         assert_eq!((config.state_dir.to_str(), config.run_dir.to_str()), (Some("/a"), Some("/b")));
         assert_eq!(config.spool_cap, 1 << 20);
+    }
+
+    #[test]
+    fn slots_may_be_kept_by_another_or_by_nobody() {
+        let lock = |text: &str| parse(text, &[]).unwrap().fleet_lock;
+        assert_eq!(lock("hub: https://a\nfleet_lock: https://b/\n"), Some("https://b".to_owned()));
+        assert_eq!(lock("hub: https://a\nfleet_lock: none\n"), None);
+        assert_eq!(lock(""), None);
     }
 
     #[test]

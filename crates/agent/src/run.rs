@@ -210,9 +210,13 @@ fn enforcer(
     joints: Joints,
     remembered: OpenItems,
 ) -> Enforcer<HostPasses, evenkeel_host::watch::Watcher> {
-    let host = Host::new(config.run_dir.clone()).measuring();
+    let host = Host::new(config.run_dir.clone())
+        .keeping(config.state_dir.clone())
+        .measuring()
+        .mirroring(config.state_dir.clone(), config.ssh_known_hosts.clone());
     let watcher = watch_host(&host, joints.wakes.clone());
-    Enforcer::new(HostPasses::new(host, lock), watcher, joints, remembered, now, pulse())
+    let passes = HostPasses::new(host, lock, joints.config.clone());
+    Enforcer::new(passes, watcher, joints, remembered, now, pulse())
 }
 
 /// What every turn of the enforcing loop does: it is what systemd's watchdog hears, and nothing else is.

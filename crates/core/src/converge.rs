@@ -143,7 +143,13 @@ fn outcome(goal: &dyn Goal, name: &str, look: &Look) -> Outcome {
     let repair = repair.filter(|_| !(came_right && findings.iter().any(beside)));
     let (status, phase, reason) = worst(repair.into_iter().chain(findings.iter().map(mark)));
     let apart = came_right && status != Status::Repaired;
-    let repaired = if apart { look.before.drift.clone() } else { vec![] };
+    // What a finding tells as off was not put right, or not for long.
+    let told = |drift: &&Drift| {
+        let same = |left: &Drift| left.attr == drift.attr && left.layer == drift.layer;
+        findings.iter().filter_map(|finding| finding.drift.as_ref()).any(same)
+    };
+    let right = look.before.drift.iter().filter(|drift| !told(drift)).cloned().collect();
+    let repaired: Vec<Drift> = if apart { right } else { vec![] };
     let mut drift = if apart { vec![] } else { look.before.drift.clone() };
     merge(&mut drift, after.iter().flat_map(|plan| plan.drift.iter().cloned()));
     merge(&mut drift, findings.iter().filter_map(|finding| finding.drift.clone()));
@@ -258,13 +264,17 @@ mod tests {
         Path::new("/toy").join(name)
     }
 
+    fn folder(name: &str) -> PathBuf {
+        path(name).with_extension("d")
+    }
+
     fn key() -> SysctlKey {
         "toy.key".parse().unwrap()
     }
 
     fn inside(name: &str, node: &dyn Sensor) -> Option<crate::Inside> {
         let within = std::time::Duration::from_secs(1);
-        let question = crate::FolderQuestion { folder: path(name), sentinel: None, write: false, within };
+        let question = crate::FolderQuestion { folder: folder(name), sentinel: None, write: false, within };
         match node.folders(&[question]).pop()? {
             crate::FolderSeen::Answers(inside) => Some(inside),
             _ => None,
@@ -287,7 +297,7 @@ mod tests {
             for name in section.items.keys() {
                 let file = node.read(&path(name))?;
                 have.files.extend(file.map(|text| (path(name), text)));
-                have.insides.extend(inside(name, node).map(|inside| (path(name), inside)));
+                have.insides.extend(inside(name, node).map(|inside| (folder(name), inside)));
             }
             if have.files.values().any(|text| text == "broken") {
                 return Err(Fault::new("look at the toy"));
@@ -309,11 +319,11 @@ mod tests {
                         plan.tasks.push(Task::new(name, Step::SetSysctl { key: key(), value: "so".into() }));
                     }
                 } else if want.contains_key("owner")
-                    && have.insides[&path(name)].owner.as_deref() == Some("root")
+                    && have.insides[&folder(name)].owner.as_deref() == Some("root")
                 {
                     told.drift.push(off("owner", Layer::Mount));
                     let step =
-                        Step::Own { path: path(name), owner: Some("toy".into()), group: None, mode: None };
+                        Step::Own { path: folder(name), owner: Some("toy".into()), group: None, mode: None };
                     plan.tasks.push(Task::new(name, step));
                 } else if want.contains_key("restless") {
                     told.drift.push(off("restless", Layer::Daemon));

@@ -67,6 +67,10 @@ pub struct FakeNode {
     pub slots_gone: BTreeSet<String>,
     /// Slots that are ours: group and holder.
     pub slots: BTreeSet<(String, String)>,
+    /// Its tier.
+    pub tier: Option<String>,
+    /// When debts were noted, in microseconds since boot; others after everything that runs was started.
+    pub owed_since: BTreeMap<String, u64>,
     /// The time, in seconds since 1970.
     pub time: i64,
     /// Whether systemd runs.
@@ -155,14 +159,25 @@ impl Sensor for FakeNode {
     fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
         probes.iter().map(|probe| self.ask(&probe.what)).collect()
     }
-    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen {
-        self.mirrors.get(&question.job.to).cloned().unwrap_or_default()
+    fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen> {
+        let seen =
+            |question: &MirrorQuestion| self.mirrors.get(&question.job.to).cloned().unwrap_or_default();
+        questions.iter().map(seen).collect()
     }
     fn now(&self) -> i64 {
         self.time
     }
     fn owes(&self, debt: &str) -> bool {
         self.owed.contains(debt)
+    }
+    fn owed_since_us(&self, debt: &str) -> Option<u64> {
+        self.owes(debt).then(|| self.owed_since.get(debt).copied().unwrap_or(BEGAN_US))
+    }
+    fn tier(&self) -> Option<String> {
+        self.tier.clone()
+    }
+    fn debts(&self, start: &str) -> Vec<String> {
+        self.owed.iter().filter(|debt| debt.starts_with(start)).cloned().collect()
     }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         self.ask_postgres(server, question)
@@ -190,25 +205,25 @@ impl Actuator for FakeNode {
             Step::WriteFile { path, text, .. } => {
                 self.files.insert(path.clone(), text.clone());
             }
-            Step::RemoveFile { path } => {
-                self.files.remove(path);
-            }
+            Step::RemoveFile { path } => self.remove_file(path),
             Step::Owe { debt } => {
                 self.owed.insert(debt.clone());
+                self.owed_since.insert(debt.clone(), self.clock_us());
             }
             Step::Settle { debt } => {
                 self.owed.remove(debt);
+                self.owed_since.remove(debt);
             }
             Step::MakeFolder { path } => {
-                self.missing.retain(|gone| !path.starts_with(gone));
+                let real = self.follow(path);
+                self.missing.retain(|gone| !path.starts_with(gone) && !real.starts_with(gone));
             }
             Step::Own { path, owner, group, mode } => {
                 self.own(path, owner.as_deref(), group.as_deref(), *mode);
             }
             Step::KeepBefore { path } => self.keep_before(path),
             Step::PutFile { path, text, owner, group, mode } => {
-                self.files.insert(path.clone(), text.reveal().to_owned());
-                self.own(path, owner.as_deref(), group.as_deref(), *mode);
+                return self.put_file(path, text, (owner.as_deref(), group.as_deref()), *mode);
             }
             Step::SetImmutable { path, on } => self.set_immutable(path, *on),
             Step::Seed { path, .. } => self.seed(path),
@@ -237,7 +252,15 @@ impl Actuator for FakeNode {
     }
 }
 
+/// When the first step is taken, in microseconds since boot.
+const BEGAN_US: u64 = 10_000_000;
+
 impl FakeNode {
+    /// A clock that goes on with every step, in microseconds since boot.
+    fn clock_us(&self) -> u64 {
+        BEGAN_US + self.done.len() as u64
+    }
+
     /// A path with the first symlink above or at it followed, again and again.
     fn follow(&self, path: &Path) -> PathBuf {
         let mut path = path.to_owned();
@@ -279,6 +302,9 @@ impl FakeNode {
         if self.resolve(target)?.is_none() {
             return Err(Fault::new(format!("mount {}: there is no such folder", target.display())));
         }
+        // What the server has forgotten is asked for anew by the next mount.
+        let real = self.follow(target);
+        self.silent.retain(|folder, seen| *folder != real || *seen != FolderSeen::Stale);
         let bind = fstype == "bind" || options.iter().any(|option| option == "bind");
         let (device, root) =
             if bind { self.place(&self.follow(Path::new(source))) } else { ((0, 40), PathBuf::from("/")) };

@@ -39,6 +39,10 @@ pub struct Inside {
     pub uid: u32,
     /// Its owner's name, where the number has one.
     pub owner: Option<String>,
+    /// Its group's number.
+    pub gid: u32,
+    /// Its group's name, where the number has one.
+    pub group: Option<String>,
     /// Its permission bits.
     pub mode: u32,
     /// Whether the sentinel is there; `None` where none was asked for.

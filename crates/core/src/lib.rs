@@ -32,7 +32,7 @@ pub use folder::{COVERED_AT_MOST, Covered, FolderQuestion, FolderSeen, Holder, I
 pub use kind::{
     AnyKind, Complaint, Goal, GoalItem, Interest, Kind, RawItem, ReadError, Section, Severity, Wish, Witness,
 };
-pub use mirror::{Compared, DeletionLimit, MirrorJob, MirrorQuestion, MirrorSeen};
+pub use mirror::{Compared, DeletionLimit, MirrorJob, MirrorQuestion, MirrorSeen, grouped};
 pub use node::{Actuator, Measured, MountEntry, Node, Sensor, SysctlKey, SysctlSeen};
 pub use path::{Derived, Live, MemoryQuestion, PathEnd, ProbeWish, Protocol};
 pub use plan::{Finding, ItemPlan, Plan, Step, SystemdVerb, Task, Verdict};
@@ -50,7 +50,7 @@ pub use socket::{
     SocketSeen, SocketTimer, SocketTimers, SocketsSeen,
 };
 pub use spec::{Identity, Item, Origin, Spec};
-pub use unit::{SETTLED_AFTER_S, UnitSeen};
+pub use unit::{BRIEF_S, HELD_OFF_FOR_S, SETTLED_AFTER_S, UnitSeen};
 pub use window::{BadWindow, Window};
 pub use words::{DurationWord, FileMode, SizeWord, WordError};
 

@@ -92,12 +92,26 @@ pub trait Sensor {
     /// Ask whatever should answer, all at once: one answer each, in their order. The longest time among them bounds the
     /// whole call.
     fn probe(&self, probes: &[Probe]) -> Vec<Probing>;
-    /// How two folders stand to each other. Asking begins a comparison that is due, and waits for none.
-    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen;
+    /// How pairs of folders stand to each other, all at once: one answer each, in their order. Asking begins comparisons
+    /// that are due, and waits for none but the first of a pair, and for that not long. What is not asked about any more is
+    /// forgotten, and what runs for its sake is ended.
+    fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen>;
     /// The time, in seconds since 1970. A kind asks it only while it looks.
     fn now(&self) -> i64;
     /// Whether a debt was noted and not settled since boot. See [`Step::Owe`].
     fn owes(&self, debt: &str) -> bool;
+    /// When a debt that is owed was noted last, in microseconds since boot; as late as can be where nobody knows.
+    fn owed_since_us(&self, debt: &str) -> Option<u64> {
+        self.owes(debt).then_some(u64::MAX)
+    }
+    /// The tier of this node, where a spec has said it: what shares a slot of the fleet where nothing else is named.
+    fn tier(&self) -> Option<String> {
+        None
+    }
+    /// The debts that were noted and not settled since boot, and that begin so, sorted.
+    fn debts(&self, _start: &str) -> Vec<String> {
+        vec![]
+    }
     /// Ask a running PostgreSQL server.
     ///
     /// # Errors

@@ -147,6 +147,10 @@ pub enum Step {
         path: PathBuf,
         /// The mark of the right export, which is no content.
         sentinel: Option<String>,
+        /// A user's name, for what is copied; as it is below the mount where nobody is named.
+        owner: Option<String>,
+        /// A group's name.
+        group: Option<String>,
     },
     /// Carry over what differs between two folders. Goes on in the background where it takes long; asked for again, it
     /// is the same transfer.

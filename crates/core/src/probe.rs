@@ -11,6 +11,8 @@ pub struct Probe {
     pub what: Probed,
     /// How long it may take, all in all.
     pub within: Duration,
+    /// How long to wait before it is asked: a second try right after the first would meet the same trouble.
+    pub after: Duration,
 }
 
 /// What is asked.
@@ -31,8 +33,10 @@ pub enum Probed {
     Postgres {
         /// The server.
         server: PgServer,
-        /// The database; the role's own where none is said.
+        /// The database; the server's usual one where none is said.
         database: Option<String>,
+        /// The role whose rights the query has; that of the session where none is said.
+        role: Option<String>,
         /// The query.
         query: String,
     },
@@ -63,8 +67,8 @@ pub enum Probing {
     },
     /// The first value of a query; `None` for NULL or no row.
     Value(Option<String>),
-    /// The age of a file, or what is left of a certificate's time (negative: since when it is over), in seconds.
-    Seconds(i64),
+    /// When a file was last written, or until when a certificate is valid, in seconds since 1970.
+    Time(i64),
     /// It did not answer, or not well: why.
     Failed(String),
 }

@@ -2,6 +2,7 @@
 
 /// A unit as systemd knows it, from `systemctl show`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "what systemd tells, as it tells it")]
 pub struct UnitSeen {
     /// `loaded`, `not-found`, `bad-setting`, `error`, `masked`.
     pub load: String,
@@ -25,9 +26,19 @@ pub struct UnitSeen {
     pub restarts: u32,
     /// Whether it has been active for so short a time that it may be flapping, [`SETTLED_AFTER_S`].
     pub fresh: bool,
+    /// When it became active last, in microseconds since boot; 0 where it never was.
+    pub since_us: u64,
+    /// Whether it ended, not long ago, shortly after it was started: starting it again at once would only be a storm.
+    pub hold_off: bool,
     /// The last lines of its journal, oldest first, where it failed or is flapping; without times.
     pub last_lines: Vec<String>,
 }
 
 /// How long a unit has to stay active to count as settled, in seconds.
 pub const SETTLED_AFTER_S: u64 = 120;
+
+/// How long a unit that ended shortly after its start is left alone before it is started again, in seconds.
+pub const HELD_OFF_FOR_S: u64 = 50;
+
+/// How long a unit has to have been active for its end to be no failed start, in seconds.
+pub const BRIEF_S: u64 = 20;

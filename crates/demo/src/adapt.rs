@@ -10,6 +10,11 @@ use std::collections::BTreeMap;
 /// Where a node keeps the folders that stand for shares.
 const SHARES: &str = "/srv/shares";
 
+/// Sections that need what a node of the demo does not have: a systemd, an sshd, the cluster's services.
+const NOT_HERE: [&str; 3] = ["service", "sync", "check"];
+/// Fields of a share that mean nothing, or do harm, to a folder that stands for one.
+const OF_A_SHARE: [(&str, &str); 2] = [("guard", "none"), ("below", "ignore")];
+
 /// The files of a repository, by path.
 pub(crate) type Tree = BTreeMap<String, String>;
 
@@ -42,6 +47,8 @@ pub(crate) struct Adapted {
     pub(crate) tree: Tree,
     /// The shares that need a folder.
     pub(crate) shares: Vec<Share>,
+    /// Folders that a file of the spec lies in: the node, and where.
+    pub(crate) folders: Vec<(String, String)>,
     /// Users that own something.
     pub(crate) users: Vec<String>,
     /// What was changed, for the person.
@@ -55,6 +62,7 @@ type Document = Map<String, Value>;
 pub(crate) fn adapt(tree: &Tree, nodes: &[(&str, &str)], means: &Means) -> Result<Adapted> {
     let mut adapted = Adapted { tree: tree.clone(), ..Adapted::default() };
     adapted.rename_clusters(means.cluster.as_deref());
+    adapted.drop_sections();
     for &(node, tier) in nodes {
         adapted.adapt_node(node, tier, means)?;
     }
@@ -83,11 +91,40 @@ impl Adapted {
         }
     }
 
+    /// Take out what no node of the demo can have.
+    fn drop_sections(&mut self) {
+        for section in NOT_HERE {
+            if self.drop_section(section) {
+                self.notes.push(format!(
+                    "the sections {section} are left out: nodes have no services of their own here"
+                ));
+            }
+        }
+        for (_, text) in self.tree.iter_mut().filter(|(path, _)| path.ends_with(".yaml")) {
+            let reload = |line: &&str| !line.trim_start().starts_with("reload: ");
+            *text = text.lines().filter(reload).fold(String::new(), |text, line| text + line + "\n");
+        }
+    }
+
+    fn drop_section(&mut self, section: &str) -> bool {
+        let mut dropped = false;
+        for (_, text) in self.tree.iter_mut().filter(|(path, _)| path.ends_with(".yaml")) {
+            let without = without_section(text, section);
+            dropped |= without != *text;
+            *text = without;
+        }
+        dropped
+    }
+
     fn adapt_node(&mut self, node: &str, tier: &str, means: &Means) -> Result<()> {
         let merged = self.merged(node, tier)?;
         let path = format!("nodes/{node}.yaml");
         let own = self.tree.get(&path).map(|text| document(&path, text)).transpose()?;
         let mut own = own.unwrap_or_else(|| Map::from_iter([("version".to_owned(), json!(1))]));
+        let files = merged.get("file").and_then(Value::as_object).into_iter().flatten();
+        let folder =
+            |(path, _): (&String, &Value)| Some((node.to_owned(), path.rsplit_once('/')?.0.to_owned()));
+        self.folders.extend(files.filter_map(folder));
         let mounts = self.adapt_mounts(node, &merged, means);
         let mut changed = !mounts.is_empty();
         for (target, fields) in mounts {
@@ -203,7 +240,13 @@ fn bound_folder(source: &str, fields: &Value) -> Map<String, Value> {
     let read_only = options.is_some_and(|options| options.contains(&json!("ro")));
     let access = if read_only { "ro" } else { "rw" };
     let pairs = [("source", json!(source)), ("type", json!("bind")), ("options", json!([access]))];
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let mut bound: Map<String, Value> =
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+    let said = |key: &str| fields.get(key).is_some();
+    bound.extend(
+        OF_A_SHARE.iter().filter(|(key, _)| said(key)).map(|(key, off)| ((*key).to_owned(), json!(off))),
+    );
+    bound
 }
 
 /// A document without one of its top sections, line by line so that the rest stays as people wrote it.

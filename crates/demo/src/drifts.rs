@@ -21,6 +21,8 @@ const FOLLOWS: &str = "net.ipv4.tcp_keepalive_intvl";
 const PROMISES: [(&str, &str, &str); 2] = [("60s", "29", "8"), ("120s", "55", "17")];
 /// Where the programs of a node are.
 const HERE: &str = "/run/demo";
+/// What the workers of the middleware are started from.
+const WORKERS: &str = "/home/prod/uwsgi.ini";
 /// evenkeel's own drop-in for the next boot.
 const SYSCTL_DROP_IN: &str = "/etc/sysctl.d/99-evenkeel.conf";
 
@@ -103,6 +105,7 @@ pub(crate) const DRIFTS: &[Drift] = &[
     Drift { name: "sysctl-live", layer: "kernel", make: sysctl_live },
     Drift { name: "sysctl-file", layer: "file", make: sysctl_file },
     Drift { name: "connection-open", layer: "socket", make: connection_open },
+    Drift { name: "file-edited", layer: "file", make: file_edited },
     Drift { name: "share-unmounted", layer: "mount", make: share_unmounted },
     Drift { name: "postgres-file-gone", layer: "file", make: postgres_file_gone },
     Drift { name: "postgres-reloaded", layer: "daemon", make: postgres_reloaded },
@@ -176,6 +179,21 @@ fn connection_open(_: &Scene, tree: &Tree) -> Option<Event> {
         look: Look::Unprotected { port },
         want: Some("no connection without a keepalive timer".into()),
         item: "socket/database/client".into(),
+        about: None,
+    })
+}
+
+/// A whole file of an application's, as the repository has it.
+fn file_edited(_: &Scene, tree: &Tree) -> Option<Event> {
+    tree.values().any(|text| text.contains(&format!("{WORKERS}:"))).then_some(())?;
+    Some(Event::Break {
+        node: "mw1".into(),
+        story: format!("an admin sets harakiri = 1000 in {WORKERS}, by hand and only here"),
+        argv: words(&["sed", "-i", "s/^harakiri = .*/harakiri = 1000/", WORKERS]),
+        user: None,
+        look: Look::File(WORKERS.into()),
+        want: None,
+        item: format!("file/{WORKERS}"),
         about: None,
     })
 }

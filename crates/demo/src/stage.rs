@@ -123,6 +123,10 @@ impl Stage {
             let inside = share.sentinel.as_deref().unwrap_or("README");
             node.write(Path::new(&share.source).join(inside), "a folder shared by the tier\n", 0o644, None)?;
         }
+        for (name, folder) in &adapted.folders {
+            let node = self.nodes.iter().find(|node| node.name == *name);
+            node.map(|node| node.run(&["mkdir", "-p", folder], None)).transpose()?;
+        }
         self.shares = adapted.shares;
         if let (Some(postgres), Some(node)) =
             (&self.postgres, self.nodes.iter().find(|node| node.name == "db1"))

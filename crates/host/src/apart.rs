@@ -16,9 +16,10 @@ use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 /// What a child may say.
-pub(crate) type Answer = [u8; 16];
+pub(crate) type Answer = [u8; 32];
 
 /// A child at work.
+#[derive(Debug)]
 pub(crate) struct Apart {
     pidfd: OwnedFd,
     answer: OwnedFd,
@@ -44,13 +45,27 @@ impl Apart {
 
     /// Its answer, where it comes in time; an error where it died without one.
     pub(crate) fn wait(&self, deadline: Duration) -> io::Result<Option<Answer>> {
-        let mut fds = [PollFd::new(self.answer.as_fd(), PollFlags::POLLIN)];
-        if poll(&mut fds, timeout(deadline))? == 0 {
+        if !self.answers(deadline)? {
             return Ok(None);
         }
         let mut answer = Answer::default();
         let length = rustix::io::read(&self.answer, &mut answer)?;
         if length == answer.len() { Ok(Some(answer)) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+
+    fn answers(&self, within: Duration) -> io::Result<bool> {
+        let mut fds = [PollFd::new(self.answer.as_fd(), PollFlags::POLLIN)];
+        Ok(poll(&mut fds, timeout(within))? > 0)
+    }
+
+    /// Whether it has said its answer, or died without one.
+    pub(crate) fn done(&self) -> bool {
+        self.answers(Duration::ZERO).unwrap_or(true)
+    }
+
+    /// The descriptor that is readable once it is done.
+    pub(crate) fn answer(&self) -> BorrowedFd<'_> {
+        self.answer.as_fd()
     }
 
     /// Kill it, give it `grace` to be gone, and hand over its descriptor where it is not.

@@ -10,7 +10,15 @@ use std::path::{Path, PathBuf};
 /// Note a debt. Noting it twice is noting it once.
 pub(crate) fn owe(run_dir: &Path, debt: &str) -> io::Result<()> {
     files::make_folder(&run_dir.join("owed"), 0o700)?;
-    files::replace(&file(run_dir, debt), text(debt).as_bytes(), 0o600)
+    let noted = format!("{}{}\n", text(debt), crate::units::monotonic_us());
+    files::replace(&file(run_dir, debt), noted.as_bytes(), 0o600)
+}
+
+/// When it was noted last, in microseconds since boot, if it is owed; as late as can be where the note does not say.
+pub(crate) fn owed_since_us(run_dir: &Path, debt: &str) -> Option<u64> {
+    let noted = files::read(&file(run_dir, debt), 4096).ok()??;
+    let rest = noted.strip_prefix(text(debt).as_bytes())?;
+    Some(std::str::from_utf8(rest).ok().and_then(|time| time.trim().parse().ok()).unwrap_or(u64::MAX))
 }
 
 /// Forget a debt.
@@ -20,8 +28,21 @@ pub(crate) fn settle(run_dir: &Path, debt: &str) -> io::Result<()> {
 
 /// Whether it was noted since boot.
 pub(crate) fn owes(run_dir: &Path, debt: &str) -> bool {
-    let noted = files::read(&file(run_dir, debt), 4096);
-    noted.is_ok_and(|noted| noted.is_some_and(|noted| noted == text(debt).as_bytes()))
+    owed_since_us(run_dir, debt).is_some()
+}
+
+/// Every debt that was noted since boot and begins so, sorted.
+pub(crate) fn all(run_dir: &Path, start: &str) -> Vec<String> {
+    let folder = run_dir.join("owed");
+    let names = files::list(&folder).unwrap_or_default();
+    let noted = names.iter().filter_map(|name| {
+        let text = String::from_utf8(files::read(&folder.join(name), 4096).ok()??).ok()?;
+        let debt = text.lines().nth(1)?;
+        (debt.starts_with(start) && owes(run_dir, debt)).then(|| debt.to_owned())
+    });
+    let mut debts: Vec<String> = noted.collect();
+    debts.sort_unstable();
+    debts
 }
 
 /// With the boot's id, for where the folder outlives a boot.
@@ -49,7 +70,11 @@ mod tests {
         owe(folder.path(), DEBT).unwrap();
         owe(folder.path(), DEBT).unwrap();
         assert!(owes(folder.path(), DEBT));
+        assert!(owed_since_us(folder.path(), DEBT).unwrap() <= crate::units::monotonic_us());
         assert!(!owes(folder.path(), "postgresql/13-main reload"));
+        owe(folder.path(), "reload a@b.service").unwrap();
+        assert_eq!(all(folder.path(), "reload "), ["reload a@b.service"]);
+        assert_eq!(all(folder.path(), "").len(), 2);
         settle(folder.path(), DEBT).unwrap();
         settle(folder.path(), DEBT).unwrap();
         assert!(!owes(folder.path(), DEBT));

@@ -27,6 +27,8 @@ pub(crate) struct FileState {
     inode: u64,
     size: i64,
     modified: (i64, i64),
+    /// Type and permission bits, owner, group: they change without a change to the text.
+    owned: (u32, u32, u32),
 }
 
 impl FileState {
@@ -37,7 +39,8 @@ impl FileState {
     )]
     fn of(stat: &Stat) -> Self {
         let modified = (stat.st_mtime as i64, stat.st_mtime_nsec as i64);
-        Self { inode: stat.st_ino, size: stat.st_size, modified }
+        let owned = (stat.st_mode as u32, stat.st_uid, stat.st_gid);
+        Self { inode: stat.st_ino, size: stat.st_size, modified, owned }
     }
 
     /// How the file at a path stands; a symlink is not followed.
@@ -61,6 +64,21 @@ pub fn read(path: &Path, cap: usize) -> io::Result<Option<Vec<u8>>> {
     let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let file = rustix::fs::open(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
     read_capped(File::from(file), &stat, cap).map(Some)
+}
+
+/// As [`read`], of a file whose folder has no symlink on the way, with what else is known of it. A symlink in its place is an
+/// error.
+pub(crate) fn read_whole(path: &Path, cap: usize) -> io::Result<Option<(Vec<u8>, Stat)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = match rustix::fs::open(path, flags, Mode::empty()) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        opened => opened?,
+    };
+    let stat = rustix::fs::fstat(&fd)?;
+    refuse_irregular(&stat)?;
+    let itself = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let file = rustix::fs::open(itself, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())?;
+    Ok(Some((read_capped(File::from(file), &stat, cap)?, stat)))
 }
 
 /// Whether this is the name of a file that is just being written, or was when somebody was killed.
@@ -205,15 +223,56 @@ pub(crate) fn replace_noted(
     if old.as_ref().is_some_and(|old| old.holds(bytes)) {
         return Ok(());
     }
+    let dress = Dress { mode: old.is_none().then_some(mode), ..Dress::default() };
+    exchange(&folder, name, bytes, &dress, old.as_ref(), note)
+}
+
+/// Whose a file is to be, and who may read it. What is not said stays as it is, or is root's and 0644 where it is new.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Dress {
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) mode: Option<u32>,
+}
+
+/// As [`replace_noted`], with owner, group and permission bits, which are the new file's before anybody can see it. No
+/// folder is made, and a symlink in its place is an error.
+pub(crate) fn put_noted(
+    path: &Path,
+    bytes: &[u8],
+    dress: &Dress,
+    note: &dyn Fn(FileState),
+) -> io::Result<()> {
+    let (above, name) = split(path)?;
+    let folder = walk::folder(above, None)?;
+    let old = Old::look(&folder, name)?;
+    match &old {
+        Some(old) if old.wears(dress) && old.holds(bytes) => return Ok(()),
+        None if rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW).is_ok() => {
+            return Err(io::Error::other("a symlink is in its place, and is not written through"));
+        }
+        _ => {}
+    }
+    exchange(&folder, name, bytes, dress, old.as_ref(), note)
+}
+
+fn exchange(
+    folder: &OwnedFd,
+    name: &OsStr,
+    bytes: &[u8],
+    dress: &Dress,
+    old: Option<&Old>,
+    note: &dyn Fn(FileState),
+) -> io::Result<()> {
     let mut new = OsString::from(".");
     new.push(name);
     new.push(NEW);
-    let written = write_new(&folder, &new, bytes, mode, old.as_ref()).and_then(|stat| {
+    let written = write_new(folder, &new, bytes, dress, old).and_then(|stat| {
         note(FileState::of(&stat));
-        put_in_place(&folder, &new, name, &stat)
+        put_in_place(folder, &new, name, &stat)
     });
     if written.is_err() {
-        let _ = rustix::fs::unlinkat(&folder, &new, AtFlags::empty());
+        let _ = rustix::fs::unlinkat(folder, &new, AtFlags::empty());
     }
     written
 }
@@ -249,6 +308,13 @@ impl Old {
         Ok(Some(Self { file, stat }))
     }
 
+    fn wears(&self, dress: &Dress) -> bool {
+        let same = |said: Option<u32>, is: u32| said.is_none_or(|said| said == is);
+        same(dress.uid, self.stat.st_uid)
+            && same(dress.gid, self.stat.st_gid)
+            && same(dress.mode, self.stat.st_mode & 0o7777)
+    }
+
     fn holds(&self, bytes: &[u8]) -> bool {
         let same_size = u64::try_from(self.stat.st_size).is_ok_and(|size| size == bytes.len() as u64);
         let mut held = Vec::with_capacity(bytes.len());
@@ -257,7 +323,13 @@ impl Old {
 }
 
 /// Write the new file beside the old one, as readable as it will be, and durably.
-fn write_new(folder: &OwnedFd, new: &OsStr, bytes: &[u8], mode: u32, old: Option<&Old>) -> io::Result<Stat> {
+fn write_new(
+    folder: &OwnedFd,
+    new: &OsStr,
+    bytes: &[u8],
+    dress: &Dress,
+    old: Option<&Old>,
+) -> io::Result<Stat> {
     match rustix::fs::unlinkat(folder, new, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(error) => return Err(error.into()),
@@ -265,33 +337,36 @@ fn write_new(folder: &OwnedFd, new: &OsStr, bytes: &[u8], mode: u32, old: Option
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut file = File::from(rustix::fs::openat(folder, new, flags, Mode::from_raw_mode(0o600))?);
     file.write_all(bytes)?;
+    let was = old.map(|old| &old.stat);
+    set_owner(&file, dress.uid.or(was.map(|was| was.st_uid)), dress.gid.or(was.map(|was| was.st_gid)))?;
     if let Some(old) = old {
-        keep_owner(&file, &old.stat)?;
-        keep_attributes(&file, &old.file)?;
+        // Whom an access list let in is not among those who are said to read it now.
+        keep_attributes(&file, &old.file, dress.mode.is_none())?;
     }
-    let mode = old.map_or(mode, |old| old.stat.st_mode & 0o777);
+    let mode = dress.mode.or(was.map(|was| was.st_mode & 0o777)).unwrap_or(0o644);
     rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
     file.sync_all()?;
     Ok(rustix::fs::fstat(&file)?)
 }
 
-fn keep_owner(file: &File, old: &Stat) -> io::Result<()> {
+fn set_owner(file: &File, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
     let new = rustix::fs::fstat(file)?;
-    if (new.st_uid, new.st_gid) == (old.st_uid, old.st_gid) {
+    let (uid, gid) = (uid.filter(|uid| *uid != new.st_uid), gid.filter(|gid| *gid != new.st_gid));
+    if uid.is_none() && gid.is_none() {
         return Ok(());
     }
-    let (uid, gid) = (rustix::fs::Uid::from_raw(old.st_uid), rustix::fs::Gid::from_raw(old.st_gid));
-    Ok(rustix::fs::fchown(file, Some(uid), Some(gid))?)
+    let (uid, gid) = (uid.map(rustix::fs::Uid::from_raw), gid.map(rustix::fs::Gid::from_raw));
+    Ok(rustix::fs::fchown(file, uid, gid)?)
 }
 
 /// Labels, access lists and what users noted. Not what binds to the old bytes or gives power: hashes, capabilities.
-fn keep_attributes(new: &File, old: &File) -> io::Result<()> {
+fn keep_attributes(new: &File, old: &File, lists: bool) -> io::Result<()> {
     let mut names = vec![0; 4096];
     let length = match rustix::fs::flistxattr(old, &mut names[..]) {
         Err(Errno::NOTSUP) => return Ok(()),
         length => length?,
     };
-    for name in names[..length].split(|byte| *byte == 0).filter(|name| worth_keeping(name)) {
+    for name in names[..length].split(|byte| *byte == 0).filter(|name| worth_keeping(name, lists)) {
         let mut value = vec![0; 65536];
         let length = rustix::fs::fgetxattr(old, name, &mut value[..])?;
         match rustix::fs::fsetxattr(new, name, &value[..length], rustix::fs::XattrFlags::empty()) {
@@ -303,9 +378,9 @@ fn keep_attributes(new: &File, old: &File) -> io::Result<()> {
     Ok(())
 }
 
-fn worth_keeping(name: &[u8]) -> bool {
-    let exact: [&[u8]; 3] = [b"security.selinux", b"security.SMACK64", b"system.posix_acl_access"];
-    exact.contains(&name) || name.starts_with(b"user.")
+fn worth_keeping(name: &[u8], lists: bool) -> bool {
+    let exact: [&[u8]; 2] = [b"security.selinux", b"security.SMACK64"];
+    exact.contains(&name) || name.starts_with(b"user.") || (lists && name == b"system.posix_acl_access")
 }
 
 fn put_in_place(folder: &OwnedFd, new: &OsStr, name: &OsStr, written: &Stat) -> io::Result<()> {

@@ -1,23 +1,33 @@
-//! The guard at every mounted folder: a touch that does not come back is given up, and not repeated while it hangs.
+//! The guard at every mounted folder: a touch that does not come back is not repeated while it hangs.
 //!
 //! Local filesystems are looked at directly. What a server or another process answers for is touched in a child of its
-//! own, of which at most one per folder is ever left hanging.
+//! own, of which a mount never has more than one. A look that has no answer in time is *parked*: it goes on waiting, and
+//! that it still does is the answer to the next one. So a server that comes back is noticed, and nobody waits twice.
 
 use crate::apart::{self, Answer, Apart};
 use crate::mountinfo;
+use crate::walk;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a killed child may take to be gone before it is left behind.
 const GRACE: Duration = Duration::from_millis(200);
 /// The longest mount table that is read, in bytes.
 const LONGEST_TABLE: u64 = 32 << 20;
+/// How many mounts may be looked at, or hang, at one time. `TasksMax=` of the unit leaves room for them.
+pub(crate) const MOST: usize = 256;
+/// How long nobody need ask for a parked look before it is given up: three times the longest usual interval.
+const UNASKED: Duration = Duration::from_mins(10);
+/// How often to see whether somebody else's look at the same mount is over.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Filesystems that answer from this machine's memory and disks.
 const LOCAL: [&str; 26] = [
@@ -32,6 +42,9 @@ pub(crate) enum Trouble {
     /// It did not come back in time, or one before it still has not.
     #[error("it does not answer: the filesystem mounted there hangs")]
     Hung,
+    /// Too many others hang.
+    #[error("not touched: {MOST} other mounts hang already")]
+    Full,
     /// The child could not be had, or died.
     #[error("a child to touch it with")]
     Child(#[source] io::Error),
@@ -40,8 +53,32 @@ pub(crate) enum Trouble {
 /// What hangs, and which mounts may.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
-    stuck: Mutex<HashMap<PathBuf, OwnedFd>>,
+    /// By the kernel's id of the mount, which is nobody else's as long as a child holds the mount.
+    held: Mutex<HashMap<u64, Held>>,
+    /// Programs that could not be killed, by the mount point.
+    programs: Mutex<HashMap<PathBuf, OwnedFd>>,
     local: Mutex<Option<Local>>,
+}
+
+/// Who is at a mount.
+#[derive(Debug)]
+enum Held {
+    /// A look that may still be in time.
+    Busy,
+    /// A look that was not. It goes on waiting.
+    Parked { child: Apart, asked: Instant },
+    /// A child that was killed, and cannot die.
+    Stuck(OwnedFd),
+}
+
+/// Whether a mount may be touched.
+pub(crate) enum Turn {
+    /// Yes: it is taken until [`Guard::give`].
+    Ours,
+    /// Somebody else's touch is under way.
+    Busy,
+    /// No.
+    Not(Trouble),
 }
 
 /// Which mounts are local, as of a version of the mount table.
@@ -49,44 +86,158 @@ pub(crate) struct Guard {
 struct Local {
     table: File,
     ids: HashSet<u64>,
-    /// Where the others are mounted.
-    risky: Vec<PathBuf>,
+    /// Where the others are mounted, and their ids.
+    risky: Vec<(u64, PathBuf)>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kernel's id of the mount that a descriptor lies in.
+pub(crate) fn mount_of(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(walk::look(fd)?.stx_mnt_id)
 }
 
 impl Guard {
-    fn stuck(&self) -> MutexGuard<'_, HashMap<PathBuf, OwnedFd>> {
-        self.stuck.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Ask for the turn at a mount.
+    pub(crate) fn take(&self, id: u64) -> Turn {
+        let mut held = lock(&self.held);
+        let free = match held.get_mut(&id) {
+            None => true,
+            Some(Held::Busy) => return Turn::Busy,
+            Some(Held::Stuck(pidfd)) => apart::gone(pidfd, Duration::ZERO),
+            Some(Held::Parked { child, asked }) => {
+                *asked = Instant::now();
+                child.done()
+            }
+        };
+        if !free {
+            return Turn::Not(Trouble::Hung);
+        }
+        if !held.contains_key(&id) && held.len() >= MOST {
+            return Turn::Not(Trouble::Full);
+        }
+        // A look that was parked and has its answer is as old as its question: whoever asks now looks anew.
+        if let Some(Held::Parked { child, .. }) = held.insert(id, Held::Busy) {
+            child.end(GRACE);
+        }
+        Turn::Ours
     }
 
-    /// Whether an earlier touch of this folder still hangs.
-    pub(crate) fn hangs(&self, folder: &Path) -> bool {
-        let mut stuck = self.stuck();
-        stuck.retain(|_, pidfd| !apart::gone(pidfd, Duration::ZERO));
-        stuck.contains_key(folder)
+    /// The turn at a mount, once somebody else's touch is over.
+    pub(crate) fn wait_for(&self, id: u64, deadline: Duration) -> Result<(), Trouble> {
+        let end = Instant::now() + deadline;
+        loop {
+            match self.take(id) {
+                Turn::Ours => return Ok(()),
+                Turn::Not(trouble) => return Err(trouble),
+                Turn::Busy if Instant::now() > end => return Err(Trouble::Hung),
+                Turn::Busy => std::thread::sleep(AGAIN),
+            }
+        }
     }
 
-    /// Remember a process that hangs at this folder.
-    pub(crate) fn left_behind(&self, folder: &Path, pidfd: OwnedFd) {
-        self.stuck().insert(folder.to_owned(), pidfd);
+    /// Give the turn back: the touch is over.
+    pub(crate) fn give(&self, id: u64) {
+        lock(&self.held).remove(&id);
     }
 
-    /// Do something to a folder in a child, and wait no longer than `deadline`. For `work`, see [`Apart::start`].
+    /// Give the turn back, with a look that goes on waiting.
+    pub(crate) fn park(&self, id: u64, child: Apart) {
+        lock(&self.held).insert(id, Held::Parked { child, asked: Instant::now() });
+    }
+
+    /// End a child, and give the turn back once it is gone.
+    pub(crate) fn finish(&self, id: u64, child: Apart) {
+        match child.end(GRACE) {
+            Some(pidfd) => lock(&self.held).insert(id, Held::Stuck(pidfd)),
+            None => lock(&self.held).remove(&id),
+        };
+    }
+
+    /// Whether a program that was left behind still hangs at this mount point, or a child that nothing can end.
+    pub(crate) fn hangs(&self, target: &Path) -> bool {
+        let mut programs = lock(&self.programs);
+        programs.retain(|_, pidfd| !apart::gone(pidfd, Duration::ZERO));
+        programs.contains_key(target) || self.mounted_at(target).iter().any(|id| self.stuck(*id))
+    }
+
+    fn stuck(&self, id: u64) -> bool {
+        matches!(lock(&self.held).get(&id), Some(Held::Stuck(pidfd)) if !apart::gone(pidfd, Duration::ZERO))
+    }
+
+    /// Remember a program that hangs at this mount point.
+    pub(crate) fn left_behind(&self, target: &Path, pidfd: OwnedFd) {
+        lock(&self.programs).insert(target.to_owned(), pidfd);
+    }
+
+    /// Do something to what is mounted in a child, and wait no longer than `deadline`; it is killed then. For `work`, see
+    /// [`Apart::start`].
     pub(crate) fn apart(
         &self,
-        folder: &Path,
         deadline: Duration,
         keep: BorrowedFd<'_>,
         work: &dyn Fn() -> Answer,
     ) -> Result<Answer, Trouble> {
-        if self.hangs(folder) {
-            return Err(Trouble::Hung);
-        }
-        let child = Apart::start(keep, work).map_err(Trouble::Child)?;
+        let id = mount_of(keep).map_err(Trouble::Child)?;
+        self.wait_for(id, deadline)?;
+        let child = match Apart::start(keep, work) {
+            Ok(child) => child,
+            Err(error) => {
+                self.give(id);
+                return Err(Trouble::Child(error));
+            }
+        };
         let answer = child.wait(deadline);
-        if let Some(pidfd) = child.end(GRACE) {
-            self.left_behind(folder, pidfd);
-        }
+        self.finish(id, child);
         answer.map_err(Trouble::Child)?.ok_or(Trouble::Hung)
+    }
+
+    /// End the looks that are parked at a mount point and below it: a child there keeps it from being unmounted.
+    pub(crate) fn let_go(&self, target: &Path) {
+        for id in self.mounted_at(target) {
+            self.end_parked(id, GRACE, |_| true);
+        }
+    }
+
+    /// The same, for the mount point that a unit is named for.
+    pub(crate) fn let_go_of_unit(&self, unit: &str) {
+        if let Some(name) = unit.strip_suffix(".mount").or_else(|| unit.strip_suffix(".automount")) {
+            self.let_go(&unescape(name));
+        }
+    }
+
+    fn mounted_at(&self, target: &Path) -> Vec<u64> {
+        let below = |(id, at): &(u64, PathBuf)| at.starts_with(target).then_some(*id);
+        self.local(|local| local.risky.iter().filter_map(below).collect()).unwrap_or_default()
+    }
+
+    fn end_parked(&self, id: u64, grace: Duration, meant: impl Fn(Instant) -> bool) {
+        let mut held = lock(&self.held);
+        match held.remove(&id) {
+            Some(Held::Parked { child, asked }) if meant(asked) => {
+                if let Some(pidfd) = child.end(grace) {
+                    held.insert(id, Held::Stuck(pidfd));
+                }
+            }
+            Some(Held::Stuck(pidfd)) if apart::gone(&pidfd, Duration::ZERO) => {}
+            Some(other) => drop(held.insert(id, other)),
+            None => {}
+        }
+    }
+
+    /// End the looks at mounts that are gone, and those that nobody asks for any more.
+    pub(crate) fn tidy(&self) {
+        let ids: Vec<u64> = lock(&self.held).keys().copied().collect();
+        if ids.is_empty() {
+            return;
+        }
+        let there = |id: u64| self.local(|local| local.has(id)).unwrap_or(true);
+        for id in ids {
+            let there = there(id);
+            self.end_parked(id, Duration::ZERO, |asked| !there || asked.elapsed() > UNASKED);
+        }
     }
 
     /// Whether a touch of what is mounted may hang; told by the kernel's id of the mount.
@@ -96,11 +247,11 @@ impl Guard {
 
     /// Whether no mount whose touch may hang lies on the way to this path, or at it. The path has no symlinks in it.
     pub(crate) fn clear(&self, path: &Path) -> io::Result<bool> {
-        self.local(|local| !local.risky.iter().any(|risky| path.starts_with(risky)))
+        self.local(|local| !local.risky.iter().any(|(_, risky)| path.starts_with(risky)))
     }
 
     fn local<T>(&self, ask: impl FnOnce(&Local) -> T) -> io::Result<T> {
-        let mut local = self.local.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut local = lock(&self.local);
         let current = match local.take() {
             Some(known) if !changed(&known.table)? => known,
             _ => Local::read()?,
@@ -111,14 +262,43 @@ impl Guard {
     }
 }
 
+impl Drop for Guard {
+    fn drop(&mut self) {
+        for (_, held) in lock(&self.held).drain() {
+            if let Held::Parked { child, .. } = held {
+                child.end(Duration::ZERO);
+            }
+        }
+    }
+}
+
 impl Local {
     fn read() -> io::Result<Self> {
         let (table, text) = read_table()?;
         let (local, others): (Vec<_>, Vec<_>) =
             mountinfo::parse(&text).into_iter().partition(|entry| LOCAL.contains(&&*entry.fstype));
         let ids = local.into_iter().map(|entry| entry.id).collect();
-        Ok(Self { table, ids, risky: others.into_iter().map(|entry| entry.target).collect() })
+        Ok(Self { table, ids, risky: others.into_iter().map(|entry| (entry.id, entry.target)).collect() })
     }
+
+    fn has(&self, id: u64) -> bool {
+        self.ids.contains(&id) || self.risky.iter().any(|(risky, _)| *risky == id)
+    }
+}
+
+/// The path that a unit's name stands for, `systemd-escape --unescape --path`.
+fn unescape(name: &str) -> PathBuf {
+    let (mut bytes, mut rest) = (vec![b'/'], name);
+    while let Some(first) = rest.bytes().next() {
+        let code = rest.strip_prefix("\\x").and_then(|hex| u8::from_str_radix(hex.get(..2)?, 16).ok());
+        let (byte, taken) = match code {
+            Some(byte) => (byte, 4),
+            None => (if first == b'-' { b'/' } else { first }, 1),
+        };
+        bytes.push(byte);
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    PathBuf::from(OsString::from_vec(bytes))
 }
 
 /// The mount table, and the descriptor that tells when it has changed since.
@@ -141,4 +321,16 @@ pub(crate) fn read_table() -> io::Result<(File, Vec<u8>)> {
 fn changed(table: &File) -> io::Result<bool> {
     let mut fds = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
     Ok(poll(&mut fds, PollTimeout::ZERO)? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_units_name_leads_back_to_its_mount_point() {
+        assert_eq!(unescape(r"srv-my\x2dweb-up\x20loads"), Path::new("/srv/my-web/up loads"));
+        assert_eq!(unescape(r"srv-\xc3\xa4"), Path::new("/srv/ä"));
+        assert_eq!(unescape(r"srv-\x"), Path::new(r"/srv/\x"));
+    }
 }

@@ -7,6 +7,7 @@
 pub mod abilities;
 pub mod ageing;
 mod apart;
+mod below;
 mod credentials;
 mod debts;
 pub mod files;
@@ -22,6 +23,7 @@ mod owned;
 mod postgres;
 mod probing;
 pub mod program;
+mod seeding;
 mod slots;
 mod sockets;
 mod sysctl;
@@ -33,6 +35,7 @@ mod walk;
 pub mod watch;
 
 pub use own_writes::OwnWrites;
+pub use slots::FleetLock;
 
 use evenkeel_core::{
     Actuator, Covered, Fault, FileSeen, FolderQuestion, FolderSeen, Holder, Measured, MemoryQuestion,
@@ -50,12 +53,15 @@ const LONGEST: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub struct Host {
     run_dir: PathBuf,
+    /// Where copies of files are kept as they were.
+    state_dir: Option<PathBuf>,
     own: OwnWrites,
     guard: Arc<guard::Guard>,
     /// Only a daemon measures: a command is over before a path can forget anything.
     measuring: Option<ageing::background::Background>,
     sockets: Arc<sockets::Sockets>,
-    mirrors: Arc<mirror::Mirrors>,
+    mirrors: mirror::Mirrors,
+    slots: Arc<slots::Slots>,
 }
 
 impl Host {
@@ -63,19 +69,47 @@ impl Host {
     #[must_use]
     pub fn new(run_dir: PathBuf) -> Self {
         Self {
+            mirrors: mirror::Mirrors::new(mirror::Settings::new(run_dir.clone(), false)),
             run_dir,
+            state_dir: None,
             own: OwnWrites::default(),
             guard: Arc::default(),
             measuring: None,
             sockets: Arc::default(),
-            mirrors: Arc::default(),
+            slots: Arc::default(),
         }
+    }
+
+    /// The same node, which keeps in `state_dir` when folders were last in step, and believes the host keys in
+    /// `known_hosts` where folders come from other nodes; ssh's own where that is nothing. Comes after
+    /// [`Host::measuring`].
+    #[must_use]
+    pub fn mirroring(self, state_dir: PathBuf, known_hosts: Option<PathBuf>) -> Self {
+        let settings = mirror::Settings::new(self.run_dir.clone(), self.measuring.is_some());
+        let settings = mirror::Settings { state_dir: Some(state_dir), known_hosts, ..settings };
+        Self { mirrors: mirror::Mirrors::new(settings), ..self }
     }
 
     /// The same node, which measures in the background how long paths remember where a spec asks for that.
     #[must_use]
     pub fn measuring(self) -> Self {
         Self { measuring: Some(ageing::background::Background::default()), ..self }
+    }
+
+    /// Where slots of the fleet are asked for from now on, by every clone.
+    pub fn ask_for_slots_at(&self, at: Option<FleetLock>) {
+        self.slots.ask_at(at);
+    }
+
+    /// The tier that a spec has this node in, for every clone.
+    pub fn set_tier(&self, tier: &str) {
+        self.slots.set_tier(tier);
+    }
+
+    /// The same node, which keeps copies of files as they were below `state_dir`.
+    #[must_use]
+    pub fn keeping(self, state_dir: PathBuf) -> Self {
+        Self { state_dir: Some(state_dir), ..self }
     }
 
     /// What this host writes, for a [`watch::Watcher`] to tell it from what others write.
@@ -122,19 +156,19 @@ impl Sensor for Host {
         looking::folders(&self.guard, questions)
     }
     fn covered(&self, folder: &Path) -> Result<Option<Covered>, Fault> {
-        looking::covered(&self.guard, folder)
+        below::covered(&self.guard, folder)
     }
     fn holders(&self, target: &Path) -> Result<Vec<Holder>, Fault> {
         holders::of(target)
     }
     fn file(&self, path: &Path) -> Result<Option<FileSeen>, Fault> {
-        owned::see(path)
+        owned::see(&self.guard, path)
     }
     fn user(&self, name: &str) -> Result<Option<u32>, Fault> {
         Ok(users::number(name))
     }
     fn group(&self, name: &str) -> Result<Option<u32>, Fault> {
-        owned::group(name)
+        Ok(users::group_number(name))
     }
     fn credential(&self, name: &str) -> Result<Option<Secret>, Fault> {
         credentials::read(name)
@@ -146,10 +180,10 @@ impl Sensor for Host {
         units::see(names)
     }
     fn probe(&self, probes: &[Probe]) -> Vec<Probing> {
-        probing::ask(probes)
+        probing::ask(probes, &self.guard)
     }
-    fn mirror(&self, question: &MirrorQuestion) -> MirrorSeen {
-        self.mirrors.see(question)
+    fn mirrors(&self, questions: &[MirrorQuestion]) -> Vec<MirrorSeen> {
+        self.mirrors.see(questions, &self.guard)
     }
     fn now(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
@@ -160,6 +194,15 @@ impl Sensor for Host {
     }
     fn owes(&self, debt: &str) -> bool {
         debts::owes(&self.run_dir, debt)
+    }
+    fn owed_since_us(&self, debt: &str) -> Option<u64> {
+        debts::owed_since_us(&self.run_dir, debt)
+    }
+    fn tier(&self) -> Option<String> {
+        self.slots.tier()
+    }
+    fn debts(&self, start: &str) -> Vec<String> {
+        debts::all(&self.run_dir, start)
     }
     fn postgres(&self, server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
         postgres::ask(server, question)
@@ -186,19 +229,24 @@ impl Actuator for Host {
             Step::Own { path, owner, group, mode } => {
                 mounting::own(&self.guard, path, (owner.as_deref(), group.as_deref()), *mode)
             }
-            Step::KeepBefore { path } => owned::keep_before(path),
+            Step::KeepBefore { path } => owned::keep_before(self.state_dir.as_deref(), &self.guard, path),
             Step::PutFile { path, text, owner, group, mode } => {
-                owned::put(path, text, (owner.as_deref(), group.as_deref()), *mode)
+                let put =
+                    owned::Put { path, text, owner: owner.as_deref(), group: group.as_deref(), mode: *mode };
+                owned::put(&self.guard, &self.own, &put)
             }
-            Step::SetImmutable { path, on } => looking::set_immutable(&self.guard, path, *on),
-            Step::Seed { path, sentinel } => looking::seed(&self.guard, path, sentinel.as_deref()),
-            Step::Mirror { job } => self.mirrors.carry_over(job),
-            Step::TakeSlot { group, holder } => slots::take(group, holder),
-            Step::LeaveSlot { group, holder } => slots::leave(group, holder),
+            Step::SetImmutable { path, on } => below::set_immutable(&self.guard, path, *on),
+            Step::Seed { path, sentinel, owner, group } => {
+                seeding::seed(&self.guard, path, sentinel.as_deref(), (owner.as_deref(), group.as_deref()))
+            }
+            Step::Mirror { job } => self.mirrors.carry_over(job, &self.guard),
+            Step::TakeSlot { group, holder } => self.slots.take(group, holder),
+            Step::LeaveSlot { group, holder } => self.slots.leave(group, holder),
             Step::Owe { debt } => debts::owe(&self.run_dir, debt).map_err(failed),
             Step::Settle { debt } => debts::settle(&self.run_dir, debt).map_err(failed),
             Step::Systemd { verb, unit } => {
                 let _own = self.own.mounting();
+                self.guard.let_go_of_unit(unit);
                 systemd::ask(*verb, unit)
             }
             Step::Mount { source, target, fstype, options } => {

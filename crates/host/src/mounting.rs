@@ -8,12 +8,11 @@ use crate::mountinfo;
 use crate::program::{self, Program, ProgramError};
 use crate::users;
 use crate::walk::{Links, Reached, Walk};
-use evenkeel_core::{Class, Fault, Inside, MountEntry};
-use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags};
+use evenkeel_core::{Class, Fault, MountEntry};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString, OsString};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -65,7 +64,7 @@ pub(crate) fn backing(device: &str) -> Option<PathBuf> {
 }
 
 /// Walk towards a path, and stop at the first mount whose server may be dead.
-fn approach(
+pub(crate) fn approach(
     guard: &Guard,
     path: &Path,
     links: Links,
@@ -95,7 +94,7 @@ pub(crate) fn resolve(guard: &Guard, path: &Path) -> Result<Option<PathBuf>, Fau
     let rest = joined(&reached.rest).map_err(doing)?;
     let base = reached.fd.as_fd();
     let there = || said(below(base, &rest, OFlags::PATH).map(|_| Seen::default()));
-    match answer(guard, path, base, &there) {
+    match answer(guard, base, &there) {
         Ok(_) => Ok(Some(reached.rest.iter().fold(found, |path, part| path.join(part)))),
         Err(Failure::Errno(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
         Err(failure) => Err(failure.fault(&format!("resolve {}", path.display()))),
@@ -124,81 +123,45 @@ fn straight(guard: &Guard, path: &Path) -> Straight {
     }
 }
 
-fn gone(error: &io::Error) -> bool {
+pub(crate) fn gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
-/// Look into a folder: whose it is, and whether the sentinel is there.
-pub(crate) fn inside(guard: &Guard, folder: &Path, sentinel: Option<&str>) -> Result<Inside, Fault> {
-    let doing = format!("look into {}", folder.display());
-    let fault = |error: io::Error| Fault::from(doing.clone(), error);
-    let reached = approach(guard, folder, Links::Any, None, false).map_err(fault)?;
-    let rest = joined(&reached.rest).map_err(fault)?;
-    let name = sentinel.map(CString::new).transpose().map_err(|error| fault(error.into()))?;
-    let (base, risky) = (reached.fd.as_fd(), reached.stopped);
-    let look = || said(look_into(base, &rest, name.as_deref(), risky));
-    let seen = if risky { answer(guard, folder, base, &look) } else { heard(look()) };
-    let seen = seen.map_err(|failure| failure.fault(&doing))?;
-    let sentinel = sentinel.map(|_| seen.sentinel != 0);
-    let (empty, took, write) = (false, Duration::ZERO, None);
-    Ok(Inside { uid: seen.uid, owner: users::name(seen.uid), mode: seen.mode, sentinel, empty, took, write })
-}
-
-/// Nothing but system calls: this runs in a child.
-fn look_into(base: BorrowedFd, rest: &CStr, sentinel: Option<&CStr>, list: bool) -> Result<Seen, Errno> {
-    let folder = below(base, rest, OFlags::PATH | OFlags::DIRECTORY)?;
-    let stat = rustix::fs::fstat(&folder)?;
-    let found = match sentinel {
-        Some(name) => match rustix::fs::statat(&folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(_) => 1,
-            Err(Errno::NOENT | Errno::NOTDIR) => 0,
-            Err(error) => return Err(error),
-        },
-        None => 0,
-    };
-    if list {
-        // A share whose server was exchanged still answers for itself, and not for what is in it.
-        match rustix::fs::openat(&folder, c".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()) {
-            Ok(open) => {
-                RawDir::new(open, &mut [MaybeUninit::uninit(); 2048]).next().transpose()?;
-            }
-            Err(Errno::ACCESS | Errno::PERM) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Seen { uid: stat.st_uid, mode: stat.st_mode & 0o7777, sentinel: found })
-}
-
-/// Set owner and permission bits of a folder.
+/// Set owner, group and permission bits of a folder.
 pub(crate) fn own(
     guard: &Guard,
     path: &Path,
-    (owner, _group): (Option<&str>, Option<&str>),
+    (owner, group): (Option<&str>, Option<&str>),
     mode: Option<u32>,
 ) -> Result<(), Fault> {
     let doing = format!("set owner and mode of {}", path.display());
     let fault = |error: io::Error| Fault::from(doing.clone(), error);
-    let uid = match owner {
-        Some(name) => {
-            let unknown = || Fault::new(format!("{doing}: there is no user `{name}` on this node"));
-            Some(users::number(name).ok_or_else(unknown)?)
-        }
-        None => None,
-    };
+    let unknown =
+        |what: &str, name: &str| Fault::new(format!("{doing}: there is no {what} `{name}` on this node"));
+    let uid = owner.map(|name| users::number(name).ok_or_else(|| unknown("user", name))).transpose()?;
+    let gid =
+        group.map(|name| users::group_number(name).ok_or_else(|| unknown("group", name))).transpose()?;
     let reached = approach(guard, path, Links::Trusted, None, false).map_err(fault)?;
     let rest = joined(&reached.rest).map_err(fault)?;
     let base = reached.fd.as_fd();
-    let change = || said(change_owner(base, &rest, uid, mode));
-    let done = if reached.stopped { answer(guard, path, base, &change) } else { heard(change()) };
+    let change = || said(change_owner(base, &rest, (uid, gid), mode));
+    let done = if reached.stopped { answer(guard, base, &change) } else { heard(&change()) };
     done.map(drop).map_err(|failure| failure.fault(&doing))
 }
 
 /// Nothing but system calls: this runs in a child.
-fn change_owner(base: BorrowedFd, rest: &CStr, uid: Option<u32>, mode: Option<u32>) -> Result<Seen, Errno> {
+fn change_owner(
+    base: BorrowedFd,
+    rest: &CStr,
+    (uid, gid): (Option<u32>, Option<u32>),
+    mode: Option<u32>,
+) -> Result<Seen, Errno> {
     let folder = below(base, rest, OFlags::RDONLY | OFlags::DIRECTORY)?;
     let stat = rustix::fs::fstat(&folder)?;
-    if let Some(uid) = uid.filter(|uid| *uid != stat.st_uid) {
-        rustix::fs::fchown(&folder, Some(rustix::fs::Uid::from_raw(uid)), None)?;
+    let uid = uid.filter(|uid| *uid != stat.st_uid).map(rustix::fs::Uid::from_raw);
+    let gid = gid.filter(|gid| *gid != stat.st_gid).map(rustix::fs::Gid::from_raw);
+    if uid.is_some() || gid.is_some() {
+        rustix::fs::fchown(&folder, uid, gid)?;
     }
     if let Some(mode) = mode {
         rustix::fs::fchmod(&folder, Mode::from_raw_mode(mode & 0o7777))?;
@@ -218,7 +181,7 @@ pub(crate) fn make_folder(guard: &Guard, path: &Path) -> Result<(), Fault> {
     let parts: Vec<CString> = parts.collect::<Result<_, _>>().map_err(|error| fault(error.into()))?;
     let base = reached.fd.as_fd();
     let make = || said(make_below(base, &parts));
-    answer(guard, path, base, &make).map(drop).map_err(|failure| failure.fault(&doing))
+    answer(guard, base, &make).map(drop).map_err(|failure| failure.fault(&doing))
 }
 
 /// Nothing but system calls: this runs in a child.
@@ -234,33 +197,41 @@ fn make_below(base: BorrowedFd, parts: &[CString]) -> Result<Seen, Errno> {
 }
 
 /// What is below a folder, with no symlink on the way. An empty path is the folder itself.
-fn below(base: BorrowedFd, rest: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
+pub(crate) fn below(base: BorrowedFd, rest: &CStr, flags: OFlags) -> Result<OwnedFd, Errno> {
     let rest = if rest.is_empty() { c"." } else { rest };
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
     rustix::fs::openat2(base, rest, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
 }
 
-fn joined(parts: &[OsString]) -> io::Result<CString> {
+pub(crate) fn joined(parts: &[OsString]) -> io::Result<CString> {
     let path: PathBuf = parts.iter().collect();
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
-/// What a touch told.
-#[derive(Default)]
-struct Seen {
-    uid: u32,
-    mode: u32,
-    sentinel: u32,
+/// What a touch told. What it did not ask for is 0.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mode: u32,
+    /// 1 where the sentinel is there.
+    pub(crate) sentinel: u32,
+    /// 1 where there is nothing in it but the sentinel.
+    pub(crate) empty: u32,
+    /// In microseconds.
+    pub(crate) took: u32,
+    /// Why a write was refused: an `errno`.
+    pub(crate) write: u32,
 }
 
 /// Why a touch told nothing.
-enum Failure {
+pub(crate) enum Failure {
     Errno(Errno),
     Trouble(Trouble),
 }
 
 impl Failure {
-    fn fault(self, doing: &str) -> Fault {
+    pub(crate) fn fault(self, doing: &str) -> Fault {
         match self {
             Self::Errno(Errno::LOOP) => {
                 Fault::new(format!("{doing}: a symlink is on the way within the mounted filesystem"))
@@ -271,19 +242,15 @@ impl Failure {
     }
 }
 
-fn answer(
-    guard: &Guard,
-    folder: &Path,
-    base: BorrowedFd,
-    work: &dyn Fn() -> Answer,
-) -> Result<Seen, Failure> {
-    heard(guard.apart(folder, LOOK, base, work).map_err(Failure::Trouble)?)
+fn answer(guard: &Guard, base: BorrowedFd, work: &dyn Fn() -> Answer) -> Result<Seen, Failure> {
+    heard(&guard.apart(LOOK, base, work).map_err(Failure::Trouble)?)
 }
 
-fn said(seen: Result<Seen, Errno>) -> Answer {
+/// Eight words: the `errno`, and what was seen. Nothing but arithmetic: this runs in a child.
+pub(crate) fn said(seen: Result<Seen, Errno>) -> Answer {
     let words = match seen {
-        Ok(seen) => [0, seen.uid, seen.mode, seen.sentinel],
-        Err(errno) => [errno.raw_os_error().unsigned_abs(), 0, 0, 0],
+        Ok(seen) => [0, seen.uid, seen.gid, seen.mode, seen.sentinel, seen.empty, seen.took, seen.write],
+        Err(errno) => [errno.raw_os_error().unsigned_abs(), 0, 0, 0, 0, 0, 0, 0],
     };
     let mut answer = Answer::default();
     for (bytes, word) in answer.chunks_exact_mut(4).zip(words) {
@@ -292,12 +259,20 @@ fn said(seen: Result<Seen, Errno>) -> Answer {
     answer
 }
 
-fn heard(answer: Answer) -> Result<Seen, Failure> {
+pub(crate) fn heard(answer: &Answer) -> Result<Seen, Failure> {
     let mut words =
         answer.chunks_exact(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
     let mut word = || words.next().unwrap_or_default();
     match i32::try_from(word()) {
-        Ok(0) => Ok(Seen { uid: word(), mode: word(), sentinel: word() }),
+        Ok(0) => Ok(Seen {
+            uid: word(),
+            gid: word(),
+            mode: word(),
+            sentinel: word(),
+            empty: word(),
+            took: word(),
+            write: word(),
+        }),
         errno => Err(Failure::Errno(Errno::from_raw_os_error(errno.unwrap_or_default()))),
     }
 }
@@ -355,6 +330,7 @@ pub(crate) fn unmount(guard: &Guard, target: &Path) -> Result<(), Fault> {
 }
 
 fn run(guard: &Guard, target: &Path, doing: &str, program: Program) -> Result<(), Fault> {
+    guard.let_go(target);
     if guard.hangs(target) {
         return Err(Fault::from(doing, Trouble::Hung));
     }

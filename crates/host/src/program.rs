@@ -22,6 +22,9 @@ const STDERR_KEPT: usize = 16 << 10;
 /// How long a killed program may take to be gone before it is left behind.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// How often somebody who follows a program is asked whether it shall go on.
+const TICK: Duration = Duration::from_millis(100);
+
 /// Programs that could not be killed. Reaped whenever the next one runs.
 static LEFT_BEHIND: Mutex<Vec<Child>> = Mutex::new(vec![]);
 
@@ -73,6 +76,12 @@ pub enum ProgramError {
         program: String,
         /// What it may say, in bytes.
         cap: usize,
+    },
+    /// Whoever listened wanted no more of it, and it was killed.
+    #[error("`{program}` was stopped")]
+    Stopped {
+        /// Its name.
+        program: String,
     },
     /// Its output could not be read.
     #[error("talk to the program `{program}`")]
@@ -139,6 +148,24 @@ impl Program {
         let program = self.name.to_string_lossy().into_owned();
         let child = self.start().map_err(|cause| ProgramError::Start { program: program.clone(), cause })?;
         Running::new(program, child, self.input, cap).finish(end)
+    }
+
+    /// Run it as [`Program::run`] does, and hand over what it says as it says it; the output at its end has none of that.
+    /// `heard` is called at least ten times a second, also with nothing. Where it says `false`, the program is killed.
+    ///
+    /// # Errors
+    /// It could not be started, took too long, or was stopped.
+    pub(crate) fn follow(
+        self,
+        deadline: Duration,
+        heard: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<Output, ProgramError> {
+        reap();
+        let end = Instant::now() + deadline;
+        let program = self.name.to_string_lossy().into_owned();
+        let child = self.start().map_err(|cause| ProgramError::Start { program: program.clone(), cause })?;
+        // No cap: what it says is handed over and gone with every tick.
+        Running::new(program, child, self.input, usize::MAX).follow(end, heard)
     }
 
     fn start(&self) -> io::Result<Child> {
@@ -223,6 +250,32 @@ impl Running {
         let status = self.collect().map_err(|cause| ProgramError::Talk { program, cause })?;
         let stderr = String::from_utf8_lossy(&self.complained).into_owned();
         Ok(Output { code: status.code(), stdout: std::mem::take(&mut self.said), stderr })
+    }
+
+    fn follow(mut self, end: Instant, heard: &mut dyn FnMut(&[u8]) -> bool) -> Result<Output, ProgramError> {
+        let program = self.program.clone();
+        loop {
+            let ended = match self.talk(end.min(Instant::now() + TICK)) {
+                Ok(ended) => ended,
+                Err(cause) => {
+                    self.kill();
+                    return Err(ProgramError::Talk { program, cause });
+                }
+            };
+            if !heard(&std::mem::take(&mut self.said)) {
+                self.kill();
+                return Err(ProgramError::Stopped { program });
+            }
+            if ended {
+                break;
+            }
+            if Instant::now() >= end {
+                return Err(ProgramError::Deadline { program, stuck: self.kill() });
+            }
+        }
+        let status = self.collect().map_err(|cause| ProgramError::Talk { program, cause })?;
+        let stderr = String::from_utf8_lossy(&self.complained).into_owned();
+        Ok(Output { code: status.code(), stdout: vec![], stderr })
     }
 
     /// Feed and listen until it has ended, the deadline has come (`false`), or it has said too much.
@@ -436,6 +489,28 @@ mod tests {
         let error = Program::new("yes").run(SOON, 10_000).unwrap_err();
         assert!(matches!(error, ProgramError::TooMuch { cap: 10_000, .. }), "{error:?}");
         let error = sh("yes >&2").run(Duration::from_millis(300), 10).unwrap_err();
+        assert!(matches!(error, ProgramError::Deadline { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn one_that_is_followed_is_heard_while_it_speaks_and_stopped_when_nobody_wants_more() {
+        let mut said = vec![];
+        let mut keep = |part: &[u8]| {
+            said.extend_from_slice(part);
+            true
+        };
+        let output = sh("seq 200000; echo bad >&2; exit 3").follow(SOON, &mut keep).unwrap();
+        assert_eq!((output.code, output.stderr.as_str()), (Some(3), "bad\n"));
+        assert_eq!(String::from_utf8(said).unwrap().lines().count(), 200_000);
+        let (began, mut heard) = (Instant::now(), String::new());
+        let mut once = |part: &[u8]| {
+            heard.push_str(std::str::from_utf8(part).unwrap());
+            heard.is_empty()
+        };
+        let error = sh("sleep 0.2; echo first; sleep 60").follow(SOON, &mut once).unwrap_err();
+        assert!(matches!(error, ProgramError::Stopped { .. }), "{error:?}");
+        assert!(heard == "first\n" && began.elapsed() < Duration::from_secs(5), "{heard}");
+        let error = sh("sleep 60").follow(Duration::from_millis(300), &mut |_| true).unwrap_err();
         assert!(matches!(error, ProgramError::Deadline { .. }), "{error:?}");
     }
 

@@ -97,7 +97,7 @@ fn follow(here: OwnedFd, rest: &mut VecDeque<OsString>, target: Vec<u8>) -> io::
 }
 
 /// What is known of a descriptor without asking a server that may be dead.
-pub(crate) fn look(fd: &OwnedFd) -> io::Result<Statx> {
+pub(crate) fn look(fd: impl AsFd) -> io::Result<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC | AtFlags::NO_AUTOMOUNT;
     Ok(rustix::fs::statx(fd, "", flags, StatxFlags::BASIC_STATS | StatxFlags::MNT_ID)?)
 }

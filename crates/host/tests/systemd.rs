@@ -44,3 +44,44 @@ fn systemd_is_asked_and_its_refusal_is_told_with_the_units_last_word() {
     sh("mkdir /run/systemd/system");
     assert!(host.systemd());
 }
+
+#[test]
+fn ten_units_are_one_question_and_only_those_in_trouble_have_their_journal_read() {
+    if !alone("ten_units_are_one_question_and_only_those_in_trouble_have_their_journal_read") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    stand_in(
+        folder.path(),
+        r"for unit in fine sick; do printf 'Id=%s.service\nNames=%s.service\nLoadState=loaded\nInvocationID=r1\n' $unit $unit
+        [ $unit = sick ] && echo ActiveState=failed || echo ActiveState=active
+        echo; done",
+    );
+    let journal = folder.path().join("journalctl");
+    let line = r#"{"MESSAGE":"no port","_SYSTEMD_INVOCATION_ID":"r1"}"#;
+    std::fs::write(
+        &journal,
+        format!("#!/bin/sh\necho \"$@\" >> {}/read\necho '{line}'\n", folder.path().display()),
+    )
+    .unwrap();
+    sh(&format!("chmod 755 {}; mount -t tmpfs x /run; mkdir -p /run/systemd/system", journal.display()));
+    let names = ["fine.service", "sick.service", "--help", "a*.service"].map(str::to_owned);
+    let units = Host::new("/run/none".into()).units(&names).unwrap();
+    assert_eq!(units["sick.service"].last_lines, ["no port"]);
+    assert_eq!(
+        (units["fine.service"].active.as_str(), units["fine.service"].last_lines.len()),
+        ("active", 0)
+    );
+    assert_eq!(
+        (units["--help"].load.as_str(), units["a*.service"].load.as_str()),
+        ("not-found", "not-found")
+    );
+    let told = |file: &str| std::fs::read_to_string(folder.path().join(file)).unwrap();
+    assert_eq!(told("asked").lines().count(), 1, "{}", told("asked"));
+    assert!(
+        told("asked").trim_end().ends_with(" -- evenkeel-looks-again.service fine.service sick.service"),
+        "{}",
+        told("asked")
+    );
+    assert!(told("read").contains("_SYSTEMD_UNIT=sick.service") && told("read").lines().count() == 1);
+}

@@ -1,7 +1,9 @@
 //! `hub.yaml`: strict, and every error at its line. Command line over environment over file over default.
 
+use crate::slots::is_group;
 use crate::store::postgres::Address;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
@@ -24,6 +26,8 @@ pub struct File {
     pub allow_plain_http: bool,
     /// How many days of history are kept.
     pub keep_days: u32,
+    /// How many nodes of a group may be disturbed at once, by group; one where nothing is said.
+    pub slots: BTreeMap<String, u32>,
 }
 
 impl Default for File {
@@ -33,6 +37,7 @@ impl Default for File {
             store: "sqlite:/var/lib/evenkeel-hub/hub.db".to_owned(),
             allow_plain_http: false,
             keep_days: 30,
+            slots: BTreeMap::new(),
         }
     }
 }
@@ -92,6 +97,8 @@ pub struct Config {
     pub store: Location,
     /// How long history is kept.
     pub keep: Duration,
+    /// How many slots a group has.
+    pub slots: BTreeMap<String, u32>,
 }
 
 /// What is wrong with a configuration.
@@ -156,6 +163,16 @@ pub enum ConfigError {
     /// `keep_days` is 0.
     #[error("keep_days: 0 would keep no history at all; the least is 1")]
     KeepNothing,
+    /// `slots` says something that no group can have.
+    #[error(
+        "slots: {group:?}: {slots} is not for a group of nodes: write a name of A-Z, a-z, 0-9, `.`, `_`, `-` and 1 or more"
+    )]
+    Slots {
+        /// The group.
+        group: String,
+        /// How many.
+        slots: u32,
+    },
 }
 
 /// Reads `path`; a missing file is the defaults unless it was `asked` for.
@@ -215,7 +232,11 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
     if file.keep_days == 0 {
         return Err(ConfigError::KeepNothing);
     }
-    Ok(Config { listen, store, keep: Duration::from_secs(u64::from(file.keep_days) * 86_400) })
+    if let Some((group, &slots)) = file.slots.iter().find(|(group, slots)| !is_group(group) || **slots == 0) {
+        return Err(ConfigError::Slots { group: group.clone(), slots });
+    }
+    let keep = Duration::from_secs(u64::from(file.keep_days) * 86_400);
+    Ok(Config { listen, store, keep, slots: file.slots })
 }
 
 #[cfg(test)]
@@ -271,6 +292,15 @@ mod tests {
         let over = Overrides { arguments: vec![format!("--store={url}")], ..Overrides::default() };
         let why = settle(file, over).unwrap_err().to_string();
         assert!(why.contains("PGPASSFILE") && !why.contains("canary"), "{why}");
+    }
+
+    #[test]
+    fn a_group_has_a_name_and_at_least_one_slot() {
+        let file = parse("slots: {middleware: 2}\n", "hub.yaml").unwrap();
+        assert_eq!(settle(file, Overrides::default()).unwrap().slots["middleware"], 2);
+        for bad in ["slots: {middleware: 0}\n", "slots: {'a b': 1}\n"] {
+            assert!(settle(parse(bad, "hub.yaml").unwrap(), Overrides::default()).is_err(), "{bad}");
+        }
     }
 
     #[test]

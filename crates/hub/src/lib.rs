@@ -9,13 +9,15 @@
 
 pub mod config;
 pub mod http;
+pub mod invariants;
 pub mod liveness;
 pub mod merge;
 pub mod metrics;
 mod pages;
 mod serve;
+pub mod slots;
 pub mod store;
 pub mod wire;
 pub mod writer;
 
-pub use serve::{ServeError, Served, open, serve};
+pub use serve::{ServeError, Served, open, serve, slots_of, view_of};

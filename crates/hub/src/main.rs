@@ -1,5 +1,7 @@
 //! `evenkeel-hub`: the command line. Everything it does is in the library.
 
+mod operate;
+
 use clap::{Args, Parser, Subcommand};
 use evenkeel_hub::config::{self, Config, ConfigError, Overrides};
 use evenkeel_hub::writer::chain;
@@ -23,6 +25,37 @@ struct Cli {
 enum Command {
     /// Listen for reports and heartbeats, and serve the pages and the API, until SIGTERM.
     Serve(Serve),
+    /// Who has slots of the fleet, and freeing one that its node will not give back.
+    #[command(subcommand)]
+    Slots(SlotsCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum SlotsCommand {
+    /// Tell every slot that is held.
+    List(StoreArgs),
+    /// Free a slot whose node is gone. Works beside a hub that runs.
+    Free {
+        /// The group, as `list` tells it
+        group: String,
+        /// Who has it, as `list` tells it: NODE/HOLDER
+        id: String,
+        /// Free it although its node was heard of just now
+        #[arg(long)]
+        although_alive: bool,
+        #[command(flatten)]
+        store: StoreArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct StoreArgs {
+    /// The configuration; a missing /etc/evenkeel/hub.yaml means the defaults
+    #[arg(long, value_name = "FILE", env = "EVENKEEL_HUB_CONFIG")]
+    config: Option<PathBuf>,
+    #[arg(help = "Where everything is kept [default: sqlite:/var/lib/evenkeel-hub/hub.db]")]
+    #[arg(long, value_name = "sqlite:PATH|postgres://…", env = "EVENKEEL_HUB_STORE")]
+    store: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -43,6 +76,9 @@ struct Serve {
     insecure_listen: bool,
 }
 
+/// What a command does once its configuration holds together.
+type Work = Box<dyn FnOnce(&Config) -> Result<(), String>>;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -52,20 +88,33 @@ fn main() -> ExitCode {
         }
     };
     log();
-    let Command::Serve(args) = cli.command;
-    let config = match settle(args) {
+    let (config, work): (_, Work) = match cli.command {
+        Command::Serve(args) => (settle(args), Box::new(run)),
+        Command::Slots(SlotsCommand::List(args)) => (settle(args.into()), Box::new(operate::list)),
+        Command::Slots(SlotsCommand::Free { group, id, although_alive, store }) => {
+            let free = move |config: &Config| operate::free(config, &group, &id, although_alive);
+            (settle(store.into()), Box::new(free))
+        }
+    };
+    let config = match config {
         Ok(config) => config,
         Err(why) => {
             eprintln!("evenkeel-hub: {}", chain(&why));
             return ExitCode::from(BAD_CONFIG);
         }
     };
-    match run(&config) {
+    match work(&config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("evenkeel-hub: {why}");
             ExitCode::FAILURE
         }
+    }
+}
+
+impl From<StoreArgs> for Serve {
+    fn from(args: StoreArgs) -> Self {
+        Self { config: args.config, store: args.store, listen: None, insecure_listen: true }
     }
 }
 

@@ -3,11 +3,13 @@
 use crate::config::{Config, Location};
 use crate::http::{Hub, router};
 use crate::metrics::Metrics;
-use crate::store::postgres::{PgStore, PgView};
-use crate::store::sqlite::{SqliteStore, SqliteView};
-use crate::store::{Store, StoreError, View};
+use crate::slots::Slots;
+use crate::store::postgres::{PgSlots, PgStore, PgView};
+use crate::store::sqlite::{SqliteSlots, SqliteStore, SqliteView};
+use crate::store::{SlotBook, Store, StoreError, View};
 use crate::writer::{Clock, Writer};
 use sd_notify::NotifyState;
+use std::collections::BTreeMap;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -72,16 +74,22 @@ pub struct Served {
 ///
 /// # Errors
 /// When the store cannot be opened or the thread cannot be started.
-pub fn open(at: &Location, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
+pub fn open(
+    at: &Location,
+    keep: Duration,
+    sizes: BTreeMap<String, u32>,
+    clock: Clock,
+) -> Result<Served, ServeError> {
     let (mut store, view) = sides(at)?;
     let up_before = store.last_up()?;
     // Also makes what the store needs for today.
     store.note_up(clock())?;
+    let slots = slots_of(at, sizes)?;
     let metrics = Arc::new(Metrics::default());
     let (writer, thread) =
         Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics)).map_err(ServeError::Start)?;
     let started = clock();
-    let hub = Arc::new(Hub { writer, view, metrics, clock, started, up_before });
+    let hub = Arc::new(Hub { writer, view, slots, metrics, clock, started, up_before });
     Ok(Served { hub, writer: thread })
 }
 
@@ -89,16 +97,38 @@ pub fn open(at: &Location, keep: Duration, clock: Clock) -> Result<Served, Serve
 type Sides = (Box<dyn Store>, Arc<dyn View>);
 
 fn sides(at: &Location) -> Result<Sides, ServeError> {
-    match at {
-        Location::Sqlite(path) => {
-            make_folder(path)?;
-            make_file(path)?;
-            Ok((Box::new(SqliteStore::open(path)?), Arc::new(SqliteView::open(path)?)))
-        }
-        Location::Postgres(address) => {
-            Ok((Box::new(PgStore::open(address)?), Arc::new(PgView::new(address))))
-        }
+    if let Location::Sqlite(path) = at {
+        make_folder(path)?;
+        make_file(path)?;
     }
+    let store: Box<dyn Store> = match at {
+        Location::Sqlite(path) => Box::new(SqliteStore::open(path)?),
+        Location::Postgres(address) => Box::new(PgStore::open(address)?),
+    };
+    Ok((store, view_of(at)?))
+}
+
+/// The reading side of the store at `at`, which has been opened before.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub fn view_of(at: &Location) -> Result<Arc<dyn View>, StoreError> {
+    Ok(match at {
+        Location::Sqlite(path) => Arc::new(SqliteView::open(path)?),
+        Location::Postgres(address) => Arc::new(PgView::new(address)),
+    })
+}
+
+/// The slots in the store at `at`, which has been opened before.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub fn slots_of(at: &Location, sizes: BTreeMap<String, u32>) -> Result<Slots, StoreError> {
+    let book: Arc<dyn SlotBook> = match at {
+        Location::Sqlite(path) => Arc::new(SqliteSlots::open(path)?),
+        Location::Postgres(address) => Arc::new(PgSlots::new(address)),
+    };
+    Ok(Slots { book, sizes })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the hub's own folder; its host is not a managed node")]
@@ -127,8 +157,8 @@ fn wall_clock() -> Clock {
 pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
-    let (store, keep) = (config.store.clone(), config.keep);
-    let opened = tokio::task::spawn_blocking(move || open(&store, keep, wall_clock())).await;
+    let (store, keep, sizes) = (config.store.clone(), config.keep, config.slots.clone());
+    let opened = tokio::task::spawn_blocking(move || open(&store, keep, sizes, wall_clock())).await;
     let Served { hub, writer } = opened.map_err(|why| ServeError::Start(std::io::Error::other(why)))??;
     let at = || config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let listening = |source| ServeError::Listen { at: at(), source };

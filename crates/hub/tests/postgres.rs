@@ -11,7 +11,7 @@ use evenkeel_hub::config::Location;
 use evenkeel_hub::liveness::liveness;
 use evenkeel_hub::store::Store;
 use evenkeel_hub::store::postgres::{PgStore, PgView};
-use evenkeel_hub::store::{StoreError, View};
+use evenkeel_hub::store::{StoreError, Taken, View};
 use evenkeel_hub::wire::Incoming;
 use evenkeel_hub::writer::{Clock, WriteError, commit};
 use evenkeel_report::{Event, Liveness, Report, Scope, Status};
@@ -50,10 +50,10 @@ fn a_database_of_version_1_becomes_the_newest_and_keeps_its_rows() {
     sql(
         &url,
         "DROP INDEX items_open; DROP INDEX history_repairs; DROP TABLE meta; \
-         DELETE FROM schema_version WHERE version = 2",
+         DROP TABLE slots; DROP INDEX items_facts; DELETE FROM schema_version WHERE version > 1",
     );
     let mut store = open(&url);
-    assert_eq!(one(&url, "SELECT max(version) FROM schema_version"), "2");
+    assert_eq!(one(&url, "SELECT max(version) FROM schema_version"), "3");
     assert_eq!(dump_postgres(&url), before);
     store.note_up(T0).unwrap();
     assert_eq!(store.last_up().unwrap(), Some(T0));
@@ -72,7 +72,7 @@ fn many_hubs_may_start_at_once_on_an_empty_database() {
     for one in starting {
         one.join().unwrap();
     }
-    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "2");
+    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "3");
     assert_eq!(one(&url, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'history'::regclass"), "4");
 }
 
@@ -82,7 +82,7 @@ fn a_database_of_a_newer_hub_is_refused_with_what_to_do() {
     drop(open(&url));
     sql(&url, "INSERT INTO schema_version (version) VALUES (99)");
     let why = PgStore::open(&address(&url)).unwrap_err().to_string();
-    assert!(why.contains("has schema version 99, this hub knows up to 2: run a newer evenkeel-hub"), "{why}");
+    assert!(why.contains("has schema version 99, this hub knows up to 3: run a newer evenkeel-hub"), "{why}");
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn a_database_that_is_away_makes_requests_wait_and_nobody_silent() {
         let now = Arc::clone(&now);
         Arc::new(move || now.load(Ordering::SeqCst))
     };
-    let served = evenkeel_hub::open(&at, Duration::from_hours(24), clock).unwrap();
+    let served = evenkeel_hub::open(&at, Duration::from_hours(24), BTreeMap::new(), clock).unwrap();
     let hub = served.hub;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let write = |name: &str, n: u64| runtime.block_on(hub.writer.write(vec![told(name, n, Status::Pending)]));
@@ -281,6 +281,8 @@ fn a_database_that_is_away_makes_requests_wait_and_nobody_silent() {
     };
     write("mw1", 1).unwrap();
     assert_eq!(stands(), Liveness::Online);
+    let slot = || hub.slots.take("middleware", "mw1/service", T0);
+    assert_eq!(slot().unwrap(), Taken::Granted);
     cluster.kill();
     let began = std::time::Instant::now();
     for _ in 0..20 {
@@ -288,11 +290,14 @@ fn a_database_that_is_away_makes_requests_wait_and_nobody_silent() {
     }
     assert!(began.elapsed() < Duration::from_secs(3), "nobody waits for a database that is away");
     assert!(matches!(hub.view.nodes(None, 1), Err(StoreError::Away { .. })));
+    assert!(matches!(slot(), Err(StoreError::Away { .. })), "nothing is granted that is not kept");
     now.fetch_add(600_000, Ordering::SeqCst);
     cluster.start();
     while write("mw2", 1).is_err() {
         std::thread::sleep(Duration::from_millis(100));
     }
+    let held = hub.slots.held().unwrap();
+    assert_eq!(held["middleware"].len(), 1, "what was granted outlives a power cut");
     assert_eq!(stands(), Liveness::Online, "it could not have been heard of");
     now.fetch_add(126_000, Ordering::SeqCst);
     assert_eq!(stands(), Liveness::Silent, "it was silent ever since");

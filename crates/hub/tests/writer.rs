@@ -69,7 +69,13 @@ async fn lab(path: &Path) -> Lab {
     let (writer, _) = Writer::start(Box::new(disk), keep, Arc::new(|| T0), Arc::clone(&metrics)).unwrap();
     let view = Arc::new(SqliteView::open(path).unwrap());
     let clock: evenkeel_hub::writer::Clock = Arc::new(|| T0);
-    let hub = Arc::new(Hub { writer, view: view.clone(), metrics, clock, started: T0, up_before: None });
+    let slots = evenkeel_hub::slots_of(
+        &evenkeel_hub::config::Location::Sqlite(path.into()),
+        std::collections::BTreeMap::new(),
+    )
+    .unwrap();
+    let hub =
+        Arc::new(Hub { writer, view: view.clone(), slots, metrics, clock, started: T0, up_before: None });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = router(Arc::clone(&hub));

@@ -3,11 +3,17 @@
 //! A kind looks through a `Sensor` and decides with a pure `plan`. Nothing here touches the machine, and no kind knows
 //! another.
 
+pub mod check;
+mod clock;
+pub mod file;
 pub mod mount;
 mod owned;
 pub mod pg_service;
+mod places;
 pub mod postgresql;
+pub mod service;
 pub mod socket;
+pub mod sync;
 pub mod sysctl;
 mod sysctl_d;
 
@@ -15,8 +21,17 @@ use evenkeel_core::AnyKind;
 pub use owned::{MARKER, is_owned};
 
 /// Every kind, in the order they are applied.
-pub const KINDS: &[&dyn AnyKind] =
-    &[&sysctl::Sysctl, &mount::Mount, &pg_service::PgService, &postgresql::Postgresql, &socket::Socket];
+pub const KINDS: &[&dyn AnyKind] = &[
+    &sysctl::Sysctl,
+    &mount::Mount,
+    &sync::Sync,
+    &pg_service::PgService,
+    &file::File,
+    &service::Service,
+    &postgresql::Postgresql,
+    &socket::Socket,
+    &check::Check,
+];
 
 /// The line that every file evenkeel owns starts with.
 #[must_use]

@@ -19,7 +19,7 @@ use std::path::Path;
 pub use want::{Setting, Want};
 
 /// Where libpq looks on Debian, after `PGSERVICEFILE` and `~/.pg_service.conf`.
-const FILE: &str = "/etc/postgresql-common/pg_service.conf";
+pub(crate) const FILE: &str = "/etc/postgresql-common/pg_service.conf";
 /// Folders that libraries lie in, and those with such folders in them.
 const LIBRARIES: [&str; 2] = ["/usr/lib64", "/usr/lib"];
 
@@ -106,6 +106,11 @@ reports:
     fn plan(section: &Section<Want>, have: &Have) -> Plan {
         desk::plan(section, have)
     }
+}
+
+/// Whether libpq knows a keyword that this kind writes.
+pub(crate) fn knows(keyword: &str) -> bool {
+    want::find(keyword).is_some()
 }
 
 /// The oldest libpq that is installed: `libpq.so.5.15` is PostgreSQL 15's.

@@ -158,6 +158,38 @@ managed:
     }
 }
 
+/// How a server is reached that a spec names as this kind does, or why it is not.
+pub(crate) fn reach(
+    name: &str,
+    data_directory: Option<&Path>,
+    server: Option<&Server>,
+    node: &dyn Sensor,
+) -> Reached {
+    if let Some(server) = server {
+        return Ok(server.reach(name));
+    }
+    let want = Want { data_directory: data_directory.map(Path::to_owned), ..Want::default() };
+    match cluster::find(name, Some(&want), node) {
+        Ok(Some(found)) => found.server,
+        Ok(None) => Err("there is no such cluster on this node".to_owned()),
+        Err(fault) => Err(chain(&fault)),
+    }
+}
+
+/// What is wrong with how a server is named.
+pub(crate) fn check_reach(
+    name: &str,
+    data_directory: Option<&Path>,
+    server: Option<&Server>,
+) -> Vec<Complaint> {
+    let want = Want {
+        data_directory: data_directory.map(Path::to_owned),
+        server: server.cloned(),
+        ..Want::default()
+    };
+    want::check(name, &want)
+}
+
 /// How a cluster's running server is reached, or why there is none.
 pub type Reached = Result<PgServer, String>;
 

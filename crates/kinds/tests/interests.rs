@@ -36,7 +36,16 @@ fn a_sysctl_wakes_for_its_key_and_for_the_files_that_speak_of_the_boot() {
 #[test]
 fn a_mount_wakes_for_the_mount_table_and_its_unit() {
     let told = interests("mount", "/srv/a-b: {source: tmpfs, type: tmpfs}\n");
-    assert_eq!(told, [r"/etc/systemd/system/srv-a\x2db.mount", "the mount table"]);
+    assert_eq!(told, [r"/etc/systemd/system/srv-a\x2db.mount", "the mount table", "/etc/fstab"]);
+}
+
+#[test]
+fn a_file_wakes_for_itself_for_mounts_and_for_the_service_file_that_it_waits_for() {
+    let uwsgi = r#"{content: "[uwsgi]\nenv = PGSERVICE=eden\n", validate: uwsgi}"#;
+    let told =
+        interests("file", &format!("/srv/a: {{content: x}}\n/srv/b: {uwsgi}\n/srv/c: {{absent: true}}\n"));
+    let files = ["/etc/postgresql-common/pg_service.conf", "/srv/a", "/srv/b", "/srv/c", "the mount table"];
+    assert_eq!(told, files);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::{Item, Status};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
 
-/// `sha256:` and 64 hex digits over the sorted (id, status, layer, attr, observed, desired) of every item.
+/// `sha256:` and 64 hex digits over the sorted (id, status, facts, layer, attr, observed, desired) of every item.
 ///
 /// Statuses are hashed as they are left after the pass ([`Status::settled`]), and what a compliant item was off by
 /// before is history, so a repair and the quiet pass after it hash the same. Fields are length-prefixed: no value
@@ -22,6 +22,11 @@ pub fn state_digest<'a>(items: impl IntoIterator<Item = &'a Item>) -> String {
         let status = item.status.settled();
         field(&item.id);
         field(status.word());
+        for (name, value) in &item.facts {
+            field("fact");
+            field(name);
+            field(value);
+        }
         if status <= Status::Compliant {
             continue;
         }
@@ -84,6 +89,16 @@ mod tests {
         let value = [item("a", Status::Pending, "1"), item("b", Status::Error, "3")];
         assert_ne!(state_digest(&was), state_digest(&status));
         assert_ne!(state_digest(&was), state_digest(&value));
+    }
+
+    #[test]
+    fn a_fact_that_changes_on_a_compliant_item_changes_it() {
+        let uid = |uid: &str| Item {
+            facts: [("owner.uid".to_owned(), uid.to_owned())].into(),
+            ..item("a", Status::Compliant, "")
+        };
+        assert_ne!(state_digest(&[uid("1001")]), state_digest(&[uid("1005")]));
+        assert_ne!(state_digest(&[uid("1001")]), state_digest(&[item("a", Status::Compliant, "")]));
     }
 
     proptest! {

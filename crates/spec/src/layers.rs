@@ -5,6 +5,7 @@ use crate::table::Row;
 use crate::tree::{Data, Map, Node, Place};
 use evenkeel_core::{Mode, RawItem};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a document is to a node, weakest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,6 +38,16 @@ pub(crate) struct Merged {
     pub(crate) absent: bool,
     pub(crate) mode: Mode,
     pub(crate) at: Place,
+    /// Fields whose text came from a file, or was changed on the way.
+    pub(crate) texts: BTreeMap<String, Text>,
+}
+
+/// A text as somebody wrote it.
+#[derive(Debug, Clone)]
+pub(crate) struct Text {
+    /// The file of the repository; `None` where it stands in the document itself.
+    pub(crate) file: Option<Arc<str>>,
+    pub(crate) said: String,
 }
 
 /// Every document that somebody wrote and that speaks to a node, weakest first: the profiles that its tier includes (depth first, each once), the
@@ -93,7 +104,8 @@ pub(crate) fn unnamed_mode(fleet: Mode, layers: &[Layer]) -> Mode {
 /// Lay what the voices say over one another, the last one on top.
 pub(crate) fn merge(row: Row, fleet: Mode, voices: &[Voice]) -> Option<Merged> {
     let at = voices.last()?.said.at.clone();
-    let mut merged = Merged { fields: Map::default(), absent: false, mode: fleet, at };
+    let mut merged =
+        Merged { fields: Map::default(), absent: false, mode: fleet, at, texts: BTreeMap::new() };
     for voice in voices {
         lay(row, voice.said, &mut merged);
         let own = voice.said.mode.as_ref();

@@ -100,6 +100,17 @@ impl<'a> Ledger<'a> {
         });
     }
 
+    /// Where a word stands in a file, from a place on.
+    pub(crate) fn find(&self, from: &Place, word: &str) -> Option<Place> {
+        let text = std::str::from_utf8(self.bundle.file(&from.file)?).ok()?;
+        let first = from.line.checked_sub(1)?;
+        let mut lines = text.lines().zip(1u32..).skip(first as usize);
+        let (before, line) =
+            lines.find_map(|(text, line)| Some((text.split_once(word).map(|(before, _)| before)?, line)))?;
+        let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        Some(Place { line, column: count(before) + 1, width: count(word), ..from.clone() })
+    }
+
     /// Everything, in the order of files and lines.
     pub(crate) fn close(mut self) -> Problems {
         let first_untold = self.untold.iter().next().map(|(file, _)| file.to_string());

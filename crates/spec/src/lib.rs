@@ -3,6 +3,7 @@
 //! Pure: it is handed bytes in a [`Bundle`] and a table of kinds, and knows no disk, no network and no clock. It knows no
 //! kind by name either. A repository is taken whole or refused whole, with every problem at its line.
 
+mod across;
 mod bundle;
 mod codes;
 mod derive;
@@ -13,6 +14,7 @@ mod layers;
 mod ledger;
 mod machine;
 mod paths;
+mod payload;
 mod problem;
 mod render;
 mod repository;
@@ -23,6 +25,7 @@ mod select;
 mod shape;
 mod show;
 mod speak;
+mod substitute;
 mod survey;
 mod table;
 mod tree;

@@ -6,10 +6,12 @@ use crate::fleet::{self, Fleet};
 use crate::layers::{self, Layer, Merged, Rank, Voice};
 use crate::ledger::Ledger;
 use crate::paths::Path;
+use crate::payload::{self, Payloads};
 use crate::select::{self, Miss, Selector};
+use crate::substitute::Who;
 use crate::table::{self, Kinds, Row};
 use crate::tree::Place;
-use crate::{Bundle, Problems, show, speak, survey, yaml};
+use crate::{Bundle, Problems, across, show, speak, survey, yaml};
 use evenkeel_core::{Goal, Identity, Mode, Origin, PathEnd, Spec};
 use std::collections::BTreeMap;
 use std::collections::HashSet;
@@ -21,6 +23,7 @@ pub struct Repository {
     pub(crate) documents: BTreeMap<String, Document>,
     /// What follows from the paths, by tier and by the node's own file where it has one.
     derived: BTreeMap<Stack, Document>,
+    payloads: Payloads,
 }
 
 /// A tier, and the node's own file where it has one: what decides which documents speak to a node.
@@ -98,7 +101,8 @@ impl Repository {
             None => Fleet::default(),
         };
         let documents = survey::documents(bundle, &rows, &mut ledger);
-        let mut repository = Self { rows, fleet, documents, derived: BTreeMap::new() };
+        let payloads = Payloads::of(bundle);
+        let mut repository = Self { rows, fleet, documents, derived: BTreeMap::new(), payloads };
         survey::includes(&repository.documents, bundle, &mut ledger);
         survey::selectors(&repository, bundle, &mut ledger);
         if ledger.errors() == 0 {
@@ -106,6 +110,7 @@ impl Repository {
         }
         repository.derive();
         repository.check(&mut ledger);
+        across::check(&repository, &mut ledger);
         let refused = ledger.errors() > 0;
         let problems = ledger.close();
         if refused { Err(problems) } else { Ok((repository, problems)) }
@@ -158,7 +163,10 @@ impl Repository {
         }
         let layers = self.stack(selector, name);
         let mode = layers::unnamed_mode(self.fleet.mode, &layers);
-        let goals: Result<_, _> = self.rows.iter().map(|row| self.goal(*row, mode, &layers)).collect();
+        let goals: Result<_, _> = {
+            let who = self.who(selector, name.to_owned());
+            self.rows.iter().map(|row| self.goal(*row, mode, &layers, &who)).collect()
+        };
         let identity = Identity {
             fleet: self.fleet.name.clone(),
             name: name.to_owned(),
@@ -187,6 +195,11 @@ impl Repository {
         self.layers(&(selector.tier.clone(), own))
     }
 
+    /// Whether a node has a file of its own.
+    pub(crate) fn has_own_file(&self, node: &str) -> bool {
+        self.documents.contains_key(&node_file(node))
+    }
+
     /// Every layer that speaks to a node, weakest first: what follows from paths, then what somebody wrote.
     fn layers(&self, stack: &Stack) -> Vec<Layer<'_>> {
         let derived = self.derived.get(stack).map(|document| Layer { rank: Rank::Path, document });
@@ -206,17 +219,50 @@ impl Repository {
         self.derived = derived.collect();
     }
 
-    fn goal(&self, row: Row, mode: Mode, layers: &[Layer]) -> Result<Box<dyn Goal>, NodeError> {
-        let merged: BTreeMap<String, Merged> = layers::voices(layers, row.kind.name())
-            .into_iter()
-            .filter_map(|(name, voices)| {
-                Some((name.to_owned(), layers::merge(row, self.fleet.mode, &voices)?))
-            })
-            .collect();
-        let raw = merged.iter().map(|(name, merged)| (name.clone(), merged.raw())).collect();
-        row.kind.goal(mode, raw).map_err(|errors| {
-            let bundle = Bundle::default();
-            let mut ledger = Ledger::new(&bundle);
+    /// What may be said of a node in a text.
+    fn who<'r>(&'r self, selector: &'r Selector, node: String) -> Who<'r> {
+        Who {
+            node,
+            pattern: &selector.pattern,
+            tier: &selector.tier,
+            fleet: &self.fleet.name,
+            labels: &selector.labels,
+            paths: &self.fleet.paths,
+        }
+    }
+
+    /// Whoever a stack speaks to: one for each line of `fleet.yaml`, as labels differ by line.
+    fn whoever(&self, (tier, own): &Stack) -> Vec<Who<'_>> {
+        if let Some(node) = own.as_deref().and_then(node_of) {
+            let selector = select::find(&self.fleet.selectors, node).ok();
+            return selector.map(|one| self.who(one, node.to_owned())).into_iter().collect();
+        }
+        let alone = |one: &&Selector| {
+            one.tier == *tier && (one.is_glob() || !self.documents.contains_key(&node_file(&one.pattern)))
+        };
+        let name = |one: &Selector| {
+            if one.is_glob() { select::samples(&one.pattern).swap_remove(1) } else { one.pattern.clone() }
+        };
+        self.fleet.selectors.iter().filter(alone).map(|one| self.who(one, name(one))).collect()
+    }
+
+    fn goal(&self, row: Row, mode: Mode, layers: &[Layer], who: &Who) -> Result<Box<dyn Goal>, NodeError> {
+        let nothing = Bundle::default();
+        let mut ledger = Ledger::new(&nothing);
+        let mut merged = BTreeMap::new();
+        for (name, voices) in layers::voices(layers, row.kind.name()) {
+            let Some(mut one) = layers::merge(row, self.fleet.mode, &voices) else { continue };
+            if !one.absent {
+                payload::fill(row, &mut one, &self.payloads, who, &mut ledger);
+            }
+            merged.insert(name.to_owned(), one);
+        }
+        if ledger.errors() > 0 {
+            return Err(NodeError::Refused(ledger.close()));
+        }
+        let raw =
+            merged.iter().map(|(name, merged): (&String, &Merged)| (name.clone(), merged.raw())).collect();
+        row.kind.goal(mode, raw).map_err(move |errors| {
             for error in &errors {
                 if let Some(merged) = merged.get(&error.item) {
                     speak::complain(row, &error.item, merged, &error.complaint, &mut ledger);
@@ -232,27 +278,56 @@ impl Repository {
         let mut done = HashSet::new();
         for stack in self.stacks() {
             let (layers, ends) = (self.layers(&stack), derive::ends(&self.fleet, &stack.0));
+            let whoever = self.whoever(&stack);
             for row in &self.rows {
+                let whoever = if payload::concerns(*row) { &whoever[..] } else { &[] };
                 for (name, voices) in layers::voices(&layers, row.kind.name()) {
                     let who: Vec<&str> =
                         voices.iter().map(|voice| voice.layer.document.path.as_str()).collect();
                     // The same documents on another tier may have other paths.
                     let tier = if ends.is_empty() { "" } else { &stack.0 }.to_owned();
-                    if done.insert((row.kind.name(), name.to_owned(), who, tier)) {
-                        self.check_item(*row, name, &voices, &ends, ledger);
+                    // The same text may hold other values on another node.
+                    if done.insert((row.kind.name(), name.to_owned(), who, tier)) || !whoever.is_empty() {
+                        self.check_item(*row, name, &voices, (&ends, whoever), ledger);
                     }
                 }
             }
         }
     }
 
-    fn check_item(&self, row: Row, name: &str, voices: &[Voice], ends: &[PathEnd], ledger: &mut Ledger) {
+    fn check_item(
+        &self,
+        row: Row,
+        name: &str,
+        voices: &[Voice],
+        (ends, whoever): (&[PathEnd], &[Who]),
+        ledger: &mut Ledger,
+    ) {
         let Some(merged) = layers::merge(row, self.fleet.mode, voices) else {
             return;
         };
         if merged.fields.is_poisoned() {
             return;
         }
+        if whoever.is_empty() || merged.absent {
+            return Self::speak(row, name, merged, ends, ledger);
+        }
+        let mut done = HashSet::new();
+        for who in whoever {
+            let mut merged = merged.clone();
+            let good = payload::fill(row, &mut merged, &self.payloads, who, ledger);
+            let named = row.kind.payloads().iter().any(|(from, _)| merged.fields.get(from).is_some());
+            // A text that is not whole would be complained of for what it lacks.
+            if good && done.insert(merged.fields.value().to_string()) {
+                Self::speak(row, name, merged, ends, ledger);
+            } else if !good && named {
+                row.kind.payloads().iter().for_each(|(_, into)| drop(merged.fields.remove(into)));
+                Self::speak(row, name, merged, ends, ledger);
+            }
+        }
+    }
+
+    fn speak(row: Row, name: &str, merged: Merged, ends: &[PathEnd], ledger: &mut Ledger) {
         if !merged.absent && !ends.is_empty() {
             speak::check_paths(row, name, &merged, ends, ledger);
         }

@@ -4,6 +4,7 @@ use crate::layers::Merged;
 use crate::ledger::Ledger;
 use crate::show;
 use crate::table::Row;
+use crate::tree::Place;
 use evenkeel_core::{Complaint, Mode, PathEnd, Severity};
 
 /// The most problems of shape that are looked for in one item.
@@ -75,10 +76,28 @@ pub(crate) fn complain(row: Row, name: &str, merged: &Merged, complaint: &Compla
         };
         merged.locate_key(parent, key)
     });
-    let at = key.unwrap_or_else(|| merged.locate(&complaint.path));
+    let at = key
+        .or_else(|| in_text(merged, &complaint.path, ledger))
+        .unwrap_or_else(|| merged.locate(&complaint.path));
     let message = named(row, name, complaint, &told.message);
     let help = told.help.map(|help| show::cut(&help, 600));
     ledger.add(complaint.severity, told.code, &at, message, help);
+}
+
+/// The line of a text that a path ends in, as `["content", "[3]"]` is the third.
+fn in_text(merged: &Merged, path: &[String], ledger: &Ledger) -> Option<Place> {
+    let [field, line] = path else { return None };
+    let line: u32 = line.strip_prefix('[')?.strip_suffix(']')?.parse().ok()?;
+    let node = &merged.fields.get(field)?.node;
+    let text = merged.texts.get(field);
+    let said = text.map_or_else(|| node.text(), |text| Some(text.said.as_str()))?;
+    let said = said.lines().nth(line.checked_sub(1)? as usize)?;
+    if let Some(file) = text.and_then(|text| text.file.as_deref()) {
+        let width = u32::try_from(said.chars().count()).unwrap_or(u32::MAX);
+        return Some(Place { line, column: 1, width, ..Place::file(file) });
+    }
+    let said = said.trim();
+    if said.is_empty() { None } else { ledger.find(&node.place, said) }
 }
 
 struct Told {

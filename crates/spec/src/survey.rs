@@ -8,7 +8,7 @@ use crate::repository::{Repository, node_of, tier_file, whole};
 use crate::select::{self, Miss, Selector};
 use crate::table::Row;
 use crate::tree::Place;
-use crate::{Bundle, Entry, show, wants_path, yaml};
+use crate::{Bundle, Entry, payload, show, wants_path, yaml};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How deep profiles may include one another.
@@ -175,6 +175,7 @@ pub(crate) fn unused(repository: &Repository, bundle: &Bundle, ledger: &mut Ledg
     if selectors.is_empty() {
         return;
     }
+    unused_payloads(repository, bundle, ledger);
     let includes = repository.documents.values().flat_map(|document| &document.include);
     let wanted: BTreeSet<&str> = includes.map(|(path, _)| path.as_str()).collect();
     let tiers: BTreeSet<String> = selectors.iter().map(|selector| tier_file(&selector.tier)).collect();
@@ -188,6 +189,22 @@ pub(crate) fn unused(repository: &Repository, bundle: &Bundle, ledger: &mut Ledg
         } else if path.starts_with("profiles/") && !wanted.contains(path.as_str()) {
             ledger.warning("unused", &at, "no file includes this profile", "include it, or remove the file");
         }
+    }
+}
+
+fn unused_payloads(repository: &Repository, bundle: &Bundle, ledger: &mut Ledger) {
+    let mut named = BTreeSet::new();
+    for row in &repository.rows {
+        let sections = repository.documents.values().filter_map(|one| one.sections.get(row.kind.name()));
+        for said in sections.flat_map(BTreeMap::values) {
+            let fields = row.kind.payloads().iter().filter_map(|(from, _)| said.fields.get(from));
+            named.extend(fields.filter_map(|field| field.node.text()));
+        }
+    }
+    let below = bundle.files.keys().filter(|path| path.starts_with(payload::FOLDER));
+    for path in below.filter(|path| !named.contains(path.as_str())) {
+        let help = "name it in an item, or remove the file";
+        ledger.warning("unused", &whole(path), "no item names this file", help);
     }
 }
 

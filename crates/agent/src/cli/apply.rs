@@ -26,7 +26,11 @@ pub(super) fn apply(place: &ConfigPlace, args: &SpecArgs, format: Format) -> End
             "a pass of the running agent does not end; `evenkeel status` says which section it hangs on";
         return Err(Failure::Wrong(why.to_owned()));
     };
-    let mut host = Host::new(config.run_dir.clone());
+    let mut host = Host::new(config.run_dir.clone())
+        .keeping(config.state_dir.clone())
+        .mirroring(config.state_dir.clone(), config.ssh_known_hosts.clone());
+    host.ask_for_slots_at(config.slots());
+    host.set_tier(&spec.identity.tier);
     let outcomes = converge(&spec, &mut host);
     let counts: Counts = outcomes.iter().map(|outcome| outcome.status).collect();
     let code = match (counts.error, counts.open()) {

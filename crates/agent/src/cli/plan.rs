@@ -13,7 +13,10 @@ use std::fmt::Write as _;
 pub(super) fn plan(place: &ConfigPlace, args: &SpecArgs, format: Format) -> Ending {
     let config = load::config(place)?;
     let (spec, commit) = load::spec(&config, args, Default::LastGood)?;
-    let host = Host::new(config.run_dir.clone());
+    let host = Host::new(config.run_dir.clone())
+        .keeping(config.state_dir.clone())
+        .mirroring(config.state_dir.clone(), config.ssh_known_hosts.clone());
+    host.set_tier(&spec.identity.tier);
     let sections: Vec<Section> = spec
         .goals
         .iter()

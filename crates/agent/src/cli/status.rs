@@ -70,7 +70,8 @@ fn text(status: &Status, all: bool) -> String {
     for line in status.spec.errors.iter().skip(1).take(20) {
         let _ = writeln!(text, "  {}", crate::log::plain(line));
     }
-    let shown: Vec<&Item> = status.items.iter().filter(|item| all || item.status.is_open()).collect();
+    let shown: Vec<&Item> =
+        status.items.iter().filter(|item| all || item.status.is_open() || item.progress.is_some()).collect();
     if !shown.is_empty() {
         text.push('\n');
         text.extend(shown.iter().map(|one| item(one)));
@@ -107,6 +108,7 @@ fn off_by(item: &Item) -> Vec<String> {
         })
         .collect();
     lines.extend(item.reason.iter().map(|reason| crate::log::plain(reason)));
+    lines.extend(item.progress.iter().map(|progress| crate::log::plain(progress)));
     if let Some(writer) = &item.writer {
         let comm = writer.comm.as_deref().unwrap_or("?");
         let unit = writer.unit.as_ref().map(|unit| format!(" in {unit}")).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! A pass holds a lock that `evenkeel apply` takes too, so the two never work on the node side by side.
 
 use super::{Passes, Verdict, Watching, wake::Wakes};
+use crate::config::Config;
 use evenkeel_core::{Goal, Interest, converge_goal};
 use evenkeel_host::{Host, files, watch::Watcher};
 use std::fs::{File, OpenOptions, TryLockError};
@@ -11,29 +12,37 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 
 /// Makes passes on the real node.
 pub(crate) struct HostPasses {
     host: Host,
     lock: PassLock,
+    config: watch::Receiver<Arc<Config>>,
 }
 
 impl HostPasses {
     /// Passes over `host`, under the lock in `run_dir`.
-    pub(crate) fn new(host: Host, lock: PassLock) -> Self {
-        Self { host, lock }
+    pub(crate) fn new(host: Host, lock: PassLock, config: watch::Receiver<Arc<Config>>) -> Self {
+        Self { host, lock, config }
     }
 }
 
 impl Passes for HostPasses {
     fn pass(&self, goal: Arc<dyn Goal>) -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
         let (mut host, lock) = (self.host.clone(), self.lock.clone());
+        // As the configuration has it now: it may have been read again.
+        host.ask_for_slots_at(self.config.borrow().slots());
         let thread = tokio::task::spawn_blocking(move || {
             // Without the lock a pass is still better than none.
             let _held = lock.shared().inspect_err(|error| tracing::warn!(%error, "take the lock of passes"));
             converge_goal(goal.as_ref(), &mut host)
         });
         Box::pin(async move { thread.await.map_err(super::fell_over) })
+    }
+
+    fn on_tier(&self, tier: &str) {
+        self.host.set_tier(tier);
     }
 }
 

@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// The most facts that an item tells, and the most bytes of a fact's name and of its value.
+const MOST_FACTS: usize = 32;
+const FACT_CAP: usize = 256;
+
 /// What is remembered of an item that is off, over a restart.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Open {
@@ -140,7 +144,7 @@ impl Ledger {
             attempts: if off { past.map_or(0, |open| open.attempts) + tried } else { 0 },
             status: outcome.status,
             id: outcome.id,
-            facts: outcome.facts,
+            facts: cut_facts(outcome.facts),
             progress: outcome.progress,
         };
         if item.status <= Status::Compliant || item.status == Status::Repaired {
@@ -316,6 +320,12 @@ fn writer_of(outcome: &Outcome, writers: &BTreeMap<Interest, Writer>) -> Option<
         Layer::File(path) => writers.get(&Interest::File(path.clone())).cloned(),
         _ => None,
     })
+}
+
+/// The first facts, none longer than people read: they come with every report of their item.
+fn cut_facts(facts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let short = |text: &str| cut(text, FACT_CAP).to_owned();
+    facts.into_iter().take(MOST_FACTS).map(|(name, value)| (short(&name), short(&value))).collect()
 }
 
 fn cut_drift(drift: Vec<Drift>) -> (Vec<Drift>, bool) {

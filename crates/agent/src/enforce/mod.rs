@@ -40,6 +40,8 @@ pub(crate) type Verdict = Result<Vec<Outcome>, String>;
 pub(crate) trait Passes {
     /// Begin it. The future may take for ever; nobody waits for it but its own lane.
     fn pass(&self, goal: Arc<dyn Goal>) -> Pin<Box<dyn Future<Output = Verdict> + Send>>;
+    /// A spec is in force that has this node in this tier.
+    fn on_tier(&self, _tier: &str) {}
 }
 
 /// Watches the node for changes of others.
@@ -199,6 +201,7 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
 
     fn adopt(&mut self, spec: &Arc<Adopted>, now: Instant) {
         self.generation += 1;
+        self.passes.on_tier(&spec.identity.tier);
         let old = self.spec.replace(spec.clone());
         match &old {
             Some(old) => self.ledger.respec(Some(&old.goals), &spec.goals),

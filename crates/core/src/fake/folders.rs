@@ -12,6 +12,8 @@ pub fn root_folder() -> Inside {
     Inside {
         uid: 0,
         owner: Some("root".into()),
+        gid: 0,
+        group: Some("root".into()),
         mode: 0o755,
         sentinel: None,
         empty: false,
@@ -42,6 +44,7 @@ impl FakeNode {
         }
         let inside = self.insides.entry(path.to_owned()).or_insert_with(root_folder);
         inside.owner = owner.map(str::to_owned).or(inside.owner.take());
+        inside.group = group.map(str::to_owned).or(inside.group.take());
         inside.mode = mode.unwrap_or(inside.mode);
     }
 

@@ -11,10 +11,11 @@ mod session;
 mod tls;
 mod wary;
 
-use evenkeel_core::{Fault, PgFacts, PgQuestion, PgServer};
+use evenkeel_core::{Fault, PgFacts, PgQuestion, PgReach, PgServer};
 use std::time::{Duration, Instant};
+pub(crate) use tls::Anybody;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, SimpleQueryMessage};
 
 /// How long the server may take to read its files again.
 const RELOAD: Duration = Duration::from_secs(5);
@@ -31,6 +32,38 @@ const LOADED: &str = "SELECT pg_conf_load_time()::text";
 pub(crate) fn ask(server: &PgServer, question: &PgQuestion) -> Result<PgFacts, Fault> {
     let doing = format!("ask PostgreSQL {server}");
     session::run(server, &doing, async |client: &Client| facts::ask(client, question).await)
+}
+
+/// The first value that a query answers, as a text, in a transaction that may only read. `None` for NULL, or no row.
+///
+/// With the rights of `role`, where one is said. The query is one statement: the server takes no more than one where a
+/// statement is prepared.
+pub(crate) fn first_value(
+    server: &PgServer,
+    (database, role): (Option<&str>, Option<&str>),
+    query: &str,
+    within: Duration,
+) -> Result<Option<String>, Fault> {
+    let mut server = server.clone();
+    if let (PgReach::Remote(remote), Some(database)) = (&mut server.reach, database) {
+        database.clone_into(&mut remote.database);
+    }
+    let doing = format!("ask PostgreSQL {server}");
+    session::run_in(&server, (database, within), &doing, async |client: &Client| {
+        client.batch_execute("BEGIN READ ONLY").await?;
+        if let Some(role) = role {
+            client.batch_execute(&format!("SET LOCAL ROLE {}", name(role))).await?;
+        }
+        client.prepare(query).await?;
+        let told = client.simple_query(query).await?;
+        let rows = told.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let first = rows.take(1).find_map(|row| row.try_get(0).ok().flatten().map(str::to_owned));
+        client.batch_execute("ROLLBACK").await?;
+        Ok(first)
+    })
 }
 
 /// Have a server read its files again, and come back when it has.

@@ -30,6 +30,16 @@ pub(crate) fn run<T: Send>(
     doing: &str,
     work: impl AsyncFnOnce(&Client) -> Result<T, Error> + Send,
 ) -> Result<T, Fault> {
+    run_in(server, (None, QUERY), doing, work)
+}
+
+/// The same in a database of this name, where one is said, and with another time for what is asked.
+pub(crate) fn run_in<T: Send>(
+    server: &PgServer,
+    (database, within): (Option<&str>, Duration),
+    doing: &str,
+    work: impl AsyncFnOnce(&Client) -> Result<T, Error> + Send,
+) -> Result<T, Fault> {
     let way = match &server.reach {
         PgReach::Remote(remote) => Way::Remote(remote::Login { remote, doing }),
         PgReach::Local { data_directory, socket_dir, port } => {
@@ -38,11 +48,11 @@ pub(crate) fn run<T: Send>(
                 Fault::from(format!("{doing}: find the owner of {folder}"), io::Error::from(error))
             })?;
             let socket = socket_dir.join(format!(".s.PGSQL.{port}"));
-            Way::Local(Login { socket, doing, uid: owner.st_uid })
+            Way::Local(Login { socket, doing, uid: owner.st_uid, database, within })
         }
     };
     // A thread of its own: the caller may be within a runtime already, in which no other can be started.
-    let done = std::thread::scope(|scope| scope.spawn(|| session(&way, doing, work)).join());
+    let done = std::thread::scope(|scope| scope.spawn(|| session(&way, within, doing, work)).join());
     done.unwrap_or_else(|_| Err(Fault::new(format!("{doing}: the session broke off; this is a bug"))))
 }
 
@@ -54,6 +64,7 @@ enum Way<'a> {
 
 fn session<T>(
     way: &Way<'_>,
+    within: Duration,
     doing: &str,
     work: impl AsyncFnOnce(&Client) -> Result<T, Error>,
 ) -> Result<T, Fault> {
@@ -62,9 +73,9 @@ fn session<T>(
     let done = runtime.block_on(async {
         let client = match way {
             Way::Local(login) => login.log_in().await?,
-            Way::Remote(login) => login.log_in(QUERY).await?,
+            Way::Remote(login) => login.log_in(within).await?,
         };
-        let done = tokio::time::timeout(QUERY + Duration::from_secs(1), work(&client)).await;
+        let done = tokio::time::timeout(within + Duration::from_secs(1), work(&client)).await;
         let done = done.map_err(|_| Fault::new(format!("{doing}: it did not answer in time")))?;
         done.map_err(|error| refused(doing, error))
     });
@@ -84,6 +95,8 @@ struct Login<'a> {
     socket: PathBuf,
     doing: &'a str,
     uid: u32,
+    database: Option<&'a str>,
+    within: Duration,
 }
 
 impl Login<'_> {
@@ -93,9 +106,10 @@ impl Login<'_> {
             user.ok_or_else(|| Fault::new(format!("{}: user {} has no name", self.doing, self.uid)))?;
         let mut config = Config::new();
         config.user(user).application_name("evenkeel");
-        config.options(format!("-c statement_timeout={}", QUERY.as_millis()));
+        config.options(format!("-c statement_timeout={}", self.within.as_millis()));
         let mut gone = None;
-        for database in DATABASES {
+        let databases = self.database.map_or_else(|| DATABASES.to_vec(), |name| vec![name]);
+        for database in databases {
             match self.enter(config.clone().dbname(database)).await? {
                 Ok(client) => return Ok(client),
                 Err(error) if error.code() == Some(&SqlState::INVALID_CATALOG_NAME) => gone = Some(error),

@@ -97,8 +97,8 @@ impl ServerCertVerifier for AnyName {
 
 /// `require`: whoever it is holds the key of the certificate it showed, and that is all.
 #[derive(Debug)]
-struct Anybody {
-    provider: Arc<CryptoProvider>,
+pub(crate) struct Anybody {
+    pub(crate) provider: Arc<CryptoProvider>,
 }
 
 impl ServerCertVerifier for Anybody {

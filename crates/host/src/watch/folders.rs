@@ -5,7 +5,9 @@
 
 use super::Waker;
 use crate::files::FileState;
+use crate::guard::Guard;
 use crate::own_writes::OwnWrites;
+use crate::{mounting, owned};
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +23,7 @@ const ARMINGS: usize = 4;
 /// The watch over all files.
 pub(super) struct Folders {
     own: OwnWrites,
+    guard: Guard,
     news: Arc<Mutex<News>>,
     waker: Waker,
     watcher: Option<RecommendedWatcher>,
@@ -40,7 +43,8 @@ struct News {
 impl Folders {
     pub(super) fn new(own: OwnWrites, waker: Waker) -> Self {
         let (files, watched) = (BTreeMap::new(), BTreeSet::new());
-        Self { own, news: Arc::default(), waker, watcher: None, files, watched, trouble: None }
+        let (guard, news) = (Guard::default(), Arc::default());
+        Self { own, guard, news, waker, watcher: None, files, watched, trouble: None }
     }
 
     /// Why some files are looked at by the slow pass only.
@@ -51,10 +55,22 @@ impl Folders {
     /// Watch these, and no others.
     pub(super) fn set(&mut self, files: &BTreeSet<PathBuf>) {
         self.files.retain(|path, _| files.contains(path));
-        for path in files {
-            self.files.entry(path.clone()).or_insert_with(|| FileState::at(path));
+        for path in files.iter().filter(|path| !self.files.contains_key(*path)).collect::<Vec<_>>() {
+            let state = if self.is_local(path) { FileState::at(path) } else { None };
+            self.files.insert(path.clone(), state);
         }
         self.arm();
+    }
+
+    /// Whether nothing on the way to a file can hold whoever touches it, as a share whose server is dead does. The others are
+    /// looked at by whoever can be left behind, and by the slow pass.
+    fn is_local(&self, path: &Path) -> bool {
+        let clear = |path: &Path| owned::is_local(&self.guard, path).unwrap_or(false);
+        match path.parent().map(|above| mounting::resolve(&self.guard, above)) {
+            Some(Ok(Some(folder))) => clear(&folder) && clear(path),
+            Some(Ok(None)) | None => clear(path),
+            Some(Err(_)) => false,
+        }
     }
 
     /// Have exactly the folders watched that are needed now.
@@ -84,8 +100,9 @@ impl Folders {
 
     /// The folders that tell of our files as things stand.
     fn needed(&self) -> BTreeSet<PathBuf> {
-        let themselves = self.files.keys().filter(|path| path.is_dir()).cloned();
-        let around = self.files.keys().filter_map(|path| nearest_folder(path));
+        let local: Vec<&PathBuf> = self.files.keys().filter(|path| self.is_local(path)).collect();
+        let themselves = local.iter().filter(|path| path.is_dir()).map(|path| (*path).clone());
+        let around = local.iter().filter_map(|path| nearest_folder(path));
         around.chain(themselves).collect()
     }
 
@@ -124,7 +141,12 @@ impl Folders {
             self.arm();
         }
         let mut changed = vec![];
-        for (path, seen) in &mut self.files {
+        let far: BTreeSet<PathBuf> = if look_around {
+            self.files.keys().filter(|path| !self.is_local(path)).cloned().collect()
+        } else {
+            BTreeSet::new()
+        };
+        for (path, seen) in self.files.iter_mut().filter(|(path, _)| !far.contains(*path)) {
             let within = |news: &&PathBuf| news.parent() == Some(path) && !self.own.is_ours(news);
             let named = news.paths.contains(path) || news.paths.iter().any(|news| within(&news));
             if !named && !look_around {

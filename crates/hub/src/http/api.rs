@@ -1,9 +1,11 @@
 //! The user API: JSON for programs, keyset pages, the same words as the reports.
 
 use super::{Hub, Problem};
+use crate::invariants::{self, INVARIANTS, Invariant};
 use crate::liveness::{self, HubTimes, flags, skew_ms};
 use crate::merge::holes;
-use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, View};
+use crate::slots::node_of;
+use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, SlotRow, View};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -200,6 +202,8 @@ pub(super) struct ItemJson {
     attempts: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
     writer: Option<Writer>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    facts: BTreeMap<String, String>,
     /// The report that last set it.
     seq: Seq,
 }
@@ -217,6 +221,7 @@ impl ItemJson {
             since: detail.since,
             attempts: detail.attempts,
             writer: detail.writer,
+            facts: detail.facts,
             seq,
         }
     }
@@ -247,6 +252,74 @@ pub(super) async fn node(
         Ok(Some(NodeAndItems { node: NodeJson::new(row, times), gaps, items }))
     });
     answer.await?.map(Json).ok_or_else(unknown_node)
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct SlotsJson {
+    groups: Vec<GroupJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct GroupJson {
+    group: String,
+    /// How many may hold one at once.
+    slots: u32,
+    held: Vec<HeldJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct HeldJson {
+    id: String,
+    node: String,
+    since: Option<Timestamp>,
+}
+
+pub(super) async fn slots(State(hub): State<Arc<Hub>>) -> Result<Json<SlotsJson>, Problem> {
+    let slots = hub.slots.clone();
+    let held = hub.ask(move |_| slots.held()).await?;
+    let one = |row: SlotRow| HeldJson {
+        node: node_of(&row.id).to_owned(),
+        since: Timestamp::from_unix_ms(row.since),
+        id: row.id,
+    };
+    let group = |(group, rows): (String, Vec<SlotRow>)| GroupJson {
+        slots: hub.slots.size(&group),
+        held: rows.into_iter().map(one).collect(),
+        group,
+    };
+    Ok(Json(SlotsJson { groups: held.into_iter().map(group).collect() }))
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct InvariantsJson {
+    invariants: Vec<InvariantJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct InvariantJson {
+    fact: &'static str,
+    means: &'static str,
+    /// Where it does not hold.
+    broken: Vec<BrokenJson>,
+}
+
+#[derive(Debug, Serialize)]
+struct BrokenJson {
+    tier: String,
+    item: String,
+    /// Which nodes say what.
+    says: BTreeMap<String, Vec<String>>,
+}
+
+pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<InvariantsJson>, Problem> {
+    let times = hub.times();
+    let broken = hub.ask(move |view| invariants::broken(view, times)).await?;
+    let of = |fact: &str| {
+        let its = broken.iter().filter(|one| one.fact == fact).cloned();
+        its.map(|one| BrokenJson { tier: one.tier, item: one.item, says: one.says }).collect()
+    };
+    let one = |one: &Invariant| InvariantJson { fact: one.fact, means: one.means, broken: of(one.fact) };
+    Ok(Json(InvariantsJson { invariants: INVARIANTS.iter().map(one).collect() }))
 }
 
 fn unknown_node() -> Problem {

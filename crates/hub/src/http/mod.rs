@@ -2,11 +2,13 @@
 
 mod api;
 pub(crate) use api::encode;
+mod fleet_lock;
 mod ingest;
 
 use crate::liveness::HubTimes;
 use crate::metrics::Metrics;
 use crate::pages;
+use crate::slots::Slots;
 use crate::store::{StoreError, View};
 use crate::writer::{Clock, Writer, chain};
 use axum::Router;
@@ -24,6 +26,8 @@ pub struct Hub {
     pub writer: Writer,
     /// Where answers come from.
     pub view: Arc<dyn View>,
+    /// Who may be disturbed.
+    pub slots: Slots,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -119,6 +123,10 @@ pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/v1/events", post(ingest::events))
         .route("/v1/heartbeat", post(ingest::heartbeat))
+        .route("/v1/pre-reboot", post(fleet_lock::take))
+        .route("/v1/steady-state", post(fleet_lock::leave))
+        .route("/api/v1/slots", get(api::slots))
+        .route("/api/v1/invariants", get(api::invariants))
         .route("/api/v1/nodes", get(api::nodes))
         .route("/api/v1/nodes/{name}", get(api::node))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))
@@ -167,7 +175,8 @@ fn html(text: Result<String, askama::Error>) -> Response {
 
 async fn fleet_page(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
     let times = hub.times();
-    Ok(html(hub.ask(move |view| pages::fleet(view, times)).await?))
+    let slots = hub.slots.clone();
+    Ok(html(hub.ask(move |view| pages::fleet(view, &slots, times)).await?))
 }
 
 async fn node_page(

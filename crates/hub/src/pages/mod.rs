@@ -4,11 +4,13 @@
 mod view;
 mod words;
 
+use crate::invariants;
 use crate::liveness::HubTimes;
+use crate::slots::Slots;
 use crate::store::{NodeRow, Result, View};
 use askama::Template;
 use std::collections::BTreeMap;
-use view::{Change, NodeLine, OpenItem, Refusal, Repair, Tier};
+use view::{Change, Differs, Held, NodeLine, OpenItem, Refusal, Repair, Tier};
 
 /// The most nodes, open items, repairs and changes that a page shows.
 const NODES: usize = 500;
@@ -27,6 +29,8 @@ struct Fleet {
     refusals: Vec<Refusal>,
     tiers: Vec<Tier>,
     hidden: usize,
+    broken: Vec<Differs>,
+    held: Vec<Held>,
     repairs: Vec<Repair>,
 }
 
@@ -54,7 +58,7 @@ struct Nobody {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn fleet(view: &dyn View, times: HubTimes) -> Result<Page> {
+pub(crate) fn fleet(view: &dyn View, slots: &Slots, times: HubTimes) -> Result<Page> {
     let rows = view.nodes(None, usize::MAX)?;
     let mut open: BTreeMap<i64, Vec<OpenItem>> = BTreeMap::new();
     for (node, id, item) in view.open_items(OPEN)? {
@@ -69,6 +73,8 @@ pub(crate) fn fleet(view: &dyn View, times: HubTimes) -> Result<Page> {
         even: rows.iter().all(|row| words::woes(&row.doc, times).is_empty()),
         sentence,
         refusals: view::refusals(&rows),
+        broken: invariants::broken(view, times)?.iter().map(Differs::new).collect(),
+        held: slots.held()?.into_values().flatten().map(|row| Held::new(&row, times.now)).collect(),
         hidden: rows.len().saturating_sub(NODES),
         tiers: tiers(rows, open, times),
         repairs,

@@ -2,8 +2,10 @@
 
 use super::words::{self, ago, shown};
 use crate::http::encode;
+use crate::invariants::Broken;
 use crate::liveness::{self, HubTimes, flags, liveness};
-use crate::store::{Detail, HistoryRow, ItemRow, NodeRow, SPEC_ITEM};
+use crate::slots::node_of;
+use crate::store::{Detail, HistoryRow, ItemRow, NodeRow, SPEC_ITEM, SlotRow};
 use evenkeel_report::{Drift, Status, Sync, Timestamp};
 use std::collections::BTreeMap;
 
@@ -52,6 +54,7 @@ pub(super) struct OpenItem {
     pub(super) drift: Vec<Off>,
     pub(super) attempts: u32,
     pub(super) writer: Option<String>,
+    pub(super) facts: Vec<(String, String)>,
 }
 
 impl OpenItem {
@@ -68,6 +71,7 @@ impl OpenItem {
             drift: offs(&detail.drift),
             attempts: detail.attempts,
             writer: detail.writer.as_ref().map(words::writer),
+            facts: detail.facts.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
         }
     }
 }
@@ -151,6 +155,38 @@ impl Tier {
         };
         let name = if name.is_empty() { "in no tier".to_owned() } else { shown(name) };
         Self { name, summary, nodes }
+    }
+}
+
+/// A fact that must not differ between nodes of one tier, and does.
+pub(super) struct Differs {
+    pub(super) fact: String,
+    pub(super) tier: String,
+    pub(super) item: String,
+    /// What is said, and by whom.
+    pub(super) says: Vec<(String, String)>,
+}
+
+impl Differs {
+    pub(super) fn new(one: &Broken) -> Self {
+        let who = |nodes: &Vec<String>| some_of(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
+        let says = one.says.iter().map(|(value, nodes)| (shown(value), who(nodes))).collect();
+        Self { fact: shown(one.fact), tier: shown(&one.tier), item: shown(&one.item), says }
+    }
+}
+
+/// A slot of the fleet that somebody holds.
+pub(super) struct Held {
+    pub(super) group: String,
+    pub(super) id: String,
+    pub(super) href: String,
+    pub(super) since: When,
+}
+
+impl Held {
+    pub(super) fn new(row: &SlotRow, now: i64) -> Self {
+        let href = format!("/nodes/{}", encode(node_of(&row.id)));
+        Self { group: shown(&row.group), id: shown(&row.id), href, since: When::new(row.since, now) }
     }
 }
 

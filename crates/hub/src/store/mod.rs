@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod postgres;
 mod rows;
+mod slots;
 pub mod sqlite;
 
 pub use rows::{
@@ -14,6 +15,7 @@ pub use rows::{
     Voice,
 };
 
+pub use slots::{SlotBook, SlotRow, Taken};
 use std::collections::BTreeMap;
 
 /// Why a row could not be kept or found.
@@ -181,6 +183,9 @@ pub trait Store: Send {
     fn last_up(&mut self) -> Result<Option<i64>>;
 }
 
+/// A node's key, one of its items, and the facts that it tells.
+pub type Told = (i64, String, BTreeMap<String, String>);
+
 /// What readers ask, each call on its own snapshot.
 pub trait View: Send + Sync {
     /// Up to `limit` nodes by (name, source), after `after`.
@@ -203,6 +208,11 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn open_items(&self, limit: usize) -> Result<Vec<(i64, String, ItemRow)>>;
+    /// The facts of every item that tells some, tombstones left out, each with its node's key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn facts(&self) -> Result<Vec<Told>>;
     /// Up to `limit` entries of a node's history, newest first, before `before`.
     ///
     /// # Errors

@@ -202,7 +202,8 @@ impl ItemRow {
         let status = item.status.settled();
         let mut detail = Detail::from(item);
         if status <= Status::Compliant {
-            detail = Detail { declared_at: detail.declared_at, reason: detail.reason, ..Detail::default() };
+            let Detail { reason, declared_at, facts, .. } = detail;
+            detail = Detail { reason, declared_at, facts, ..Detail::default() };
         }
         if item.status == Status::Repaired {
             detail.reason = None;

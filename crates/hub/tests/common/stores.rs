@@ -59,6 +59,11 @@ impl Where {
         }
     }
 
+    /// Where it is, as a configuration has it.
+    pub fn location(&self) -> Location {
+        Location::parse(&self.url()).unwrap()
+    }
+
     pub fn view(&self) -> Arc<dyn View> {
         match self.kind {
             Kind::Sqlite => Arc::new(SqliteView::open(&self.file()).unwrap()),
@@ -87,7 +92,7 @@ impl Drop for Where {
         if let Some(url) = self.database.take() {
             let tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'nodes'";
             if sql(&url, tables)[0][0].as_deref() == Some("1") {
-                sql(&url, "TRUNCATE nodes, pulses, items, history, meta RESTART IDENTITY");
+                sql(&url, "TRUNCATE nodes, pulses, items, history, meta, slots RESTART IDENTITY");
             }
             IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(url);
         }
@@ -264,6 +269,9 @@ impl View for Memory {
         Ok(items.into_iter().collect())
     }
     fn open_items(&self, _: usize) -> Result<Vec<(i64, String, ItemRow)>> {
+        unimplemented!("nobody asks")
+    }
+    fn facts(&self) -> Result<Vec<evenkeel_hub::store::Told>> {
         unimplemented!("nobody asks")
     }
     fn timeline(&self, node: i64, _: Option<(Place, &str)>, _: usize) -> Result<Vec<HistoryRow>> {

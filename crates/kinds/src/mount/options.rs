@@ -16,11 +16,11 @@ pub(super) enum Stand {
     Unknown,
 }
 
-/// Options that only mount(8), systemd and the like read.
+/// Options that only mount(8), systemd and the like read, and those that the kernel has long ignored.
 fn userspace(key: &str) -> bool {
     const WORDS: &[&str] = &[
-        "_netdev", "auto", "bg", "bind", "comment", "defaults", "fail", "fg", "group", "loop", "noauto",
-        "nofail", "nogroup", "noowner", "nouser", "owner", "retry", "user", "users",
+        "_netdev", "auto", "bg", "bind", "comment", "defaults", "fail", "fg", "group", "intr", "loop",
+        "noauto", "nofail", "nogroup", "nointr", "noowner", "nouser", "owner", "retry", "user", "users",
     ];
     WORDS.contains(&key) || key.to_lowercase().starts_with("x-")
 }
@@ -41,6 +41,47 @@ pub(super) fn stand(option: &str, entry: &MountEntry) -> Stand {
 
 fn alias(key: &str) -> &str {
     if key == "nfsvers" { "vers" } else { key }
+}
+
+fn nfs(entry: &MountEntry) -> bool {
+    entry.fstype.starts_with("nfs")
+}
+
+/// What a mount of NFS is where it says nothing: the kernel tells these words only where they are in force, and these
+/// pairs only where they are others, `nfs_show_mount_options`.
+const TOLD_WHERE_SET: [&str; 7] =
+    ["noac", "noacl", "nocto", "nordirplus", "noresvport", "nosharecache", "softreval"];
+const SILENT: [(&str, &str); 7] = [
+    ("acregmin", "3"),
+    ("acregmax", "60"),
+    ("acdirmin", "30"),
+    ("acdirmax", "60"),
+    ("lookupcache", "all"),
+    ("max_connect", "1"),
+    ("nconnect", "1"),
+];
+
+/// Whether somebody who says `other` of the same mount contradicts what is wanted.
+pub(super) fn contradicts(wanted: &[String], other: &str) -> bool {
+    let split = |option: &str| {
+        let (key, value) = option.split_once('=').map_or((option, None), |(key, value)| (key, Some(value)));
+        (alias(key).to_owned(), value.map(str::to_owned))
+    };
+    let (key, value) = split(other);
+    let turned =
+        |one: &str, two: &str| opposites(one).iter().any(|word| word == two) || (one == "ro" && two == "rw");
+    !userspace(&key)
+        && wanted.iter().any(|one| {
+            let (wanted, asked) = split(one);
+            let differs = match (&asked, &value) {
+                (Some(asked), Some(value)) => {
+                    let broad = |all: &str, part: &str| key == "vers" && part.starts_with(&format!("{all}."));
+                    asked != value && !broad(asked, value) && !broad(value, asked)
+                }
+                _ => false,
+            };
+            (wanted == key && differs) || turned(one, other) || turned(other, one)
+        })
 }
 
 fn has(entry: &MountEntry, word: &str) -> bool {
@@ -64,7 +105,15 @@ fn word(key: &str, entry: &MountEntry) -> Stand {
         _ if there(key) => Stand::Met,
         "nosuid" | "nodev" | "noexec" | "noatime" | "nodiratime" | "relatime" | "nosymfollow" | "sync"
         | "dirsync" => off(&format!("no option {key}"), true),
-        "tcp" | "udp" => pair("proto", key, entry),
+        "tcp" | "udp" | "rdma" => pair("proto", key, entry),
+        "lock" | "nolock" if nfs(entry) => lock(key, entry),
+        _ if nfs(entry) && TOLD_WHERE_SET.contains(&key) => off(&format!("no option {key}"), false),
+        _ if nfs(entry) && TOLD_WHERE_SET.contains(&format!("no{key}").as_str()) => {
+            match format!("no{key}") {
+                word if there(&word) => off(&word, false),
+                _ => Stand::Met,
+            }
+        }
         _ => match opposites(key).into_iter().find(|word| there(word)) {
             Some(word) => off(&word, false),
             None => Stand::Unknown,
@@ -72,10 +121,22 @@ fn word(key: &str, entry: &MountEntry) -> Stand {
     }
 }
 
+/// Version 4 has its locks in the protocol, and says `none` of local ones whatever was asked for.
+fn lock(key: &str, entry: &MountEntry) -> Stand {
+    let local = entry.super_options.iter().find_map(|one| one.strip_prefix("local_lock="));
+    let four = entry.super_options.iter().any(|one| one.starts_with("vers=4"));
+    match (key, local) {
+        ("lock", Some("none")) | ("nolock", Some("all")) => Stand::Met,
+        (_, Some(seen)) if !four => Stand::Off { observed: format!("local_lock={seen}"), in_place: false },
+        _ => Stand::Unknown,
+    }
+}
+
 fn opposites(key: &str) -> Vec<String> {
     let plain = match key {
         "hard" => vec!["soft", "softerr"],
-        "soft" | "softerr" => vec!["hard"],
+        "soft" => vec!["hard", "softerr"],
+        "softerr" => vec!["hard", "soft"],
         _ => vec![],
     };
     let no = key.strip_prefix("no").map_or_else(|| format!("no{key}"), str::to_owned);
@@ -91,8 +152,15 @@ fn pair(key: &str, value: &str, entry: &MountEntry) -> Stand {
             .find(|one| *one != Stand::Met)
             .unwrap_or(Stand::Met);
     }
+    if key == "minorversion" {
+        return pair("vers", &format!("4.{value}"), entry);
+    }
     let told = entry.super_options.iter().chain(&entry.options);
     let Some(seen) = told.rev().find_map(|one| one.split_once('=').filter(|(one, _)| *one == key)) else {
+        if let Some((_, usual)) = SILENT.iter().find(|(one, _)| *one == key && nfs(entry)) {
+            let off = || Stand::Off { observed: format!("{key}={usual}"), in_place: false };
+            return if *usual == value { Stand::Met } else { off() };
+        }
         let silent =
             (key == "mode" && octal(value) == Some(0o1777)) || (matches!(key, "uid" | "gid") && value == "0");
         return if silent && entry.fstype == "tmpfs" { Stand::Met } else { Stand::Unknown };
@@ -109,6 +177,9 @@ fn pair(key: &str, value: &str, entry: &MountEntry) -> Stand {
             matches!((amount(value), amount(seen)), (Some(asked), Some(seen)) if seen <= asked)
         }
         "vers" => seen == value || seen.strip_prefix(value).is_some_and(|rest| rest.starts_with('.')),
+        "proto" => seen.trim_end_matches('6') == value.trim_end_matches('6'),
+        "sec" => value.split(':').any(|one| one == seen),
+        "lookupcache" => value.starts_with(seen),
         "mode" => octal(value).is_some() && octal(value) == octal(seen),
         "uid" | "gid" if value.parse::<u32>().is_err() => return Stand::Unknown,
         _ => seen == value,
@@ -206,6 +277,19 @@ mod tests {
             "nofail",
             "x-systemd.automount",
             "retry=5",
+            "intr",
+            "nointr",
+            "bg",
+            "minorversion=2",
+            "proto=tcp6",
+            "sec=krb5:sys",
+            "ac",
+            "cto",
+            "sharecache",
+            "lock",
+            "nconnect=1",
+            "lookupcache=all",
+            "local_lock=none",
             "suid",
             "defaults",
             "relatime",
@@ -229,12 +313,30 @@ mod tests {
             ("noatime", "no option noatime", true),
             ("strictatime", "relatime", true),
             ("udp", "proto=tcp", false),
+            ("softerr", "hard", false),
+            ("noac", "no option noac", false),
+            ("noresvport", "no option noresvport", false),
+            ("nosharecache", "no option nosharecache", false),
+            ("nconnect=4", "nconnect=1", false),
+            ("actimeo=7", "acregmin=5", false),
+            ("lookupcache=none", "lookupcache=all", false),
+            ("sec=krb5p", "sec=sys", false),
+            ("minorversion=1", "vers=4.2", false),
+            ("local_lock=flock", "local_lock=none", false),
         ] {
             assert_eq!(stand(option, &nfs()), Stand::Off { observed: observed.into(), in_place }, "{option}");
         }
         let tmpfs = entry("tmpfs", "rw,noexec", "rw,size=65536k");
         assert_eq!(stand("size=1g", &tmpfs), Stand::Off { observed: "size=65536k".into(), in_place: true });
         assert_eq!(stand("exec", &tmpfs), Stand::Off { observed: "noexec".into(), in_place: true });
+    }
+
+    #[test]
+    fn locks_are_told_by_version_3_in_its_own_words() {
+        let old = entry("nfs", "rw", "rw,vers=3,hard,local_lock=all");
+        assert_eq!(stand("nolock", &old), Stand::Met);
+        assert_eq!(stand("lock", &old), Stand::Off { observed: "local_lock=all".into(), in_place: false });
+        assert_eq!(stand("nolock", &nfs()), Stand::Unknown, "version 4 does not know the word");
     }
 
     #[test]

@@ -4,11 +4,16 @@ use super::want::{Source, Want};
 use evenkeel_core::{Fault, MountEntry, Sensor};
 use std::path::{Path, PathBuf};
 
+/// What waits at a place to be touched.
+pub(super) const AUTOFS: &str = "autofs";
+
 /// What is at a mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Identity {
     /// Nothing.
     Nothing,
+    /// Nothing yet: it is mounted at the first touch.
+    Idle,
     /// What is wanted.
     Right,
     /// Something else: what.
@@ -53,6 +58,7 @@ pub(super) fn identity(
     Ok(match (top, missing) {
         (_, Some(why)) => Identity::NoSource(why),
         (None, None) => Identity::Nothing,
+        (Some(top), None) if top.fstype == AUTOFS => Identity::Idle,
         (Some(top), None) if right(want, top, mounts, node)? => Identity::Right,
         (Some(top), None) => Identity::Wrong(tell(top)),
     })
@@ -104,7 +110,7 @@ fn right(want: &Want, top: &MountEntry, mounts: &[MountEntry], node: &dyn Sensor
             let (wanted, seen) = (node.resolve(&path)?, node.resolve(Path::new(&top.source))?);
             typed && wanted.is_some() && wanted == seen
         }
-        Source::Remote(source) => typed && bare(&source) == bare(&top.source),
+        Source::Remote(source) => typed && (bare(&source) == bare(&top.source) || by_address(&source, top)),
         Source::Free => typed,
     })
 }
@@ -114,6 +120,18 @@ fn bare(source: &str) -> &str {
     let trimmed = source.trim_end_matches('/');
     // The root of an export is a slash, and stays one.
     if trimmed.ends_with(':') { &source[..=trimmed.len()] } else { trimmed }
+}
+
+/// Whether a share of NFS that is named by its server's address is mounted by the server's name.
+fn by_address(source: &str, top: &MountEntry) -> bool {
+    let (Some((host, path)), Some((_, seen))) = (source.rsplit_once(":/"), top.source.rsplit_once(":/"))
+    else {
+        return false;
+    };
+    let address = top.super_options.iter().find_map(|one| one.strip_prefix("addr="));
+    top.fstype.starts_with("nfs")
+        && address == Some(host.trim_matches(['[', ']']))
+        && path.trim_end_matches('/') == seen.trim_end_matches('/')
 }
 
 /// The filesystem that a resolved path lies in, and which folder of it the path is.

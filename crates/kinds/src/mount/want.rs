@@ -3,8 +3,10 @@
 //! A type that has a helper program of its own name (`mount.fuse`, `mount.anything`) would let a spec choose a program
 //! to run as root; so types are a list, and options that name helpers are refused.
 
-use super::unit;
-use evenkeel_core::Complaint;
+use super::wishes::{Automount, Below, Disruptive, Guarded, Health};
+use super::{lints, unit};
+use crate::places;
+use evenkeel_core::{Complaint, DurationWord};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -27,12 +29,36 @@ pub struct Want {
     /// The user who owns the mounted folder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The group that it belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// The mounted folder's permission bits, as "0750".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub permissions: Option<Bits>,
     /// The same as `permissions`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Bits>,
+    /// How it must answer. Network filesystems are looked at without it too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// How long mounting and unmounting may take; 30 s for network filesystems where nothing is said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<DurationWord>,
+    /// Whether it is mounted at the first touch only: true, or {idle: 10m} to unmount it after a time without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub automount: Option<Automount>,
+    /// When it may be unmounted and mounted anew, where nothing less helps: never, `when_idle`, or a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disruptive: Option<Disruptive>,
+    /// What becomes of it over files that lie in its folder: report, wait or ignore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<Below>,
+    /// Whether what lies in its folder is copied into it once, while it is empty.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub seed: bool,
+    /// What keeps its folder from being written to while nothing is mounted: immutable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guarded>,
 }
 
 /// Permission bits, said as an octal text.
@@ -100,28 +126,6 @@ const TYPES: &[&str] = &[
     "ramfs", "squashfs", "tmpfs", "vfat", "virtiofs", "xfs",
 ];
 const NETWORK: &[&str] = &["ceph", "cifs", "nfs", "nfs4"];
-/// Where a spec mounts nothing: the system would not come up again, or what runs as root would come from the mount.
-const SYSTEM: &[&str] = &[
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/usr",
-    "/var/lib/evenkeel",
-    "/var/lib/systemd",
-    "/var/run",
-    "/var/spool/cron",
-];
-
 impl Want {
     pub(super) fn source(&self) -> Source {
         const TAGS: [(&str, &str); 4] = [
@@ -151,6 +155,25 @@ impl Want {
 
     pub(super) fn network(&self) -> bool {
         NETWORK.contains(&self.fstype.as_str()) || self.has("_netdev")
+    }
+
+    /// Whether it is looked into in every pass.
+    pub(super) fn watched(&self) -> bool {
+        // A look would keep it from falling asleep.
+        let sleeps = matches!(self.automount, Some(Automount::On { idle: Some(_) }));
+        self.health.is_some() || (self.network() && !sleeps)
+    }
+
+    pub(super) fn health(&self) -> Health {
+        self.health.clone().unwrap_or_default()
+    }
+
+    pub(super) fn automounts(&self) -> bool {
+        matches!(self.automount, Some(Automount::On { .. }))
+    }
+
+    pub(super) fn below(&self) -> Below {
+        self.below.unwrap_or(if self.network() { Below::Report } else { Below::Ignore })
     }
 
     pub(super) fn bits(&self) -> Option<u32> {
@@ -187,14 +210,17 @@ pub(super) fn check(name: &str, want: &Want) -> Vec<Complaint> {
         complaints.push(Complaint::error(["sentinel"], "this is no file's name", help));
     }
     let letter = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    if let Some(owner) = &want.owner
-        && (owner.is_empty() || owner.starts_with('-') || owner.len() > 32 || !owner.chars().all(letter))
-    {
-        complaints.push(Complaint::error(
-            ["owner"],
-            format!("`{owner}` is no user's name"),
-            "a name such as web2py",
-        ));
+    for (field, name, what) in [("owner", &want.owner, "user"), ("group", &want.group, "group")] {
+        if let Some(name) = name
+            && (name.is_empty() || name.starts_with('-') || name.len() > 32 || !name.chars().all(letter))
+        {
+            let message = format!("`{name}` is no {what}'s name");
+            complaints.push(Complaint::error([field], message, "a name such as web2py"));
+        }
+    }
+    complaints.extend(lints::contradictions(want));
+    if complaints.is_empty() {
+        complaints.extend(lints::lints(name, want));
     }
     complaints
 }
@@ -212,7 +238,7 @@ fn point(name: &str) -> Vec<Complaint> {
         return vec![Complaint::error(ITEM, format!("`{}` is no mount point", name.escape_default()), help)];
     }
     let path = Path::new(name);
-    if let Some(system) = SYSTEM.iter().find(|one| path.starts_with(one)) {
+    if let Some(system) = places::system(path) {
         let help = "a spec can mount below /home, /srv, /mnt, /var/lib/… and the like";
         return vec![Complaint::error(ITEM, format!("{system} belongs to the system"), help)];
     }
@@ -293,7 +319,7 @@ mod tests {
         for (name, fields) in [
             (
                 "/home/prod/uploads",
-                r#"{"source": "10.20.3.5:/eden/uploads", "type": "nfs4", "options": ["rw", "vers=4.2"]}"#,
+                r#"{"source": "10.20.3.5:/eden/uploads", "type": "nfs4", "options": ["rw", "hard", "vers=4.2"]}"#,
             ),
             (
                 "/srv/a b",

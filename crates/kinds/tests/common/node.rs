@@ -1,10 +1,12 @@
 //! A starting node, read from a text.
 
 use evenkeel_core::fake::FakeNode;
+use evenkeel_core::{Class, Compared, MirrorSeen, PgReach, PgServer, Probed, Probing};
 use evenkeel_core::{
-    Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication, PgRights, PgSender, PgSetting,
+    Covered, FolderSeen, Holder, Inside, MountEntry, PgFacts, PgLink, PgOverride, PgReceiver, PgReplication,
+    PgRights, PgSender, PgSetting, WriteTrouble,
 };
-use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer};
+use evenkeel_core::{SocketId, SocketOwner, SocketSeen, SocketTimer, UnitSeen};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,13 +24,57 @@ struct Text {
     mounts: Vec<String>,
     backings: BTreeMap<String, PathBuf>,
     insides: BTreeMap<PathBuf, Folder>,
+    /// Folders that do not answer: `hung`, `stale`, or why.
+    silent: BTreeMap<PathBuf, String>,
+    /// The names that lie in folders themselves.
+    covered: BTreeMap<PathBuf, Vec<String>>,
+    /// Folders whose filesystem has the flag, and whether it is set.
+    immutable: BTreeMap<PathBuf, bool>,
+    /// `uwsgi 4242 uwsgi-prod.service`
+    holders: BTreeMap<PathBuf, Vec<String>>,
+    /// Units whose files are newer than what systemd has read: what it has read.
+    loaded: BTreeMap<String, String>,
     owed: BTreeSet<String>,
+    /// `root web2py 0640`
+    owned: BTreeMap<PathBuf, String>,
+    users: BTreeMap<String, u32>,
+    groups: BTreeMap<String, u32>,
+    credentials: BTreeMap<String, String>,
+    /// Services, and whether they are active.
+    services: BTreeMap<String, String>,
     faults: BTreeMap<String, String>,
     servers: BTreeMap<String, Server>,
     pg_boot: BTreeMap<String, String>,
     sockets: Vec<Connection>,
+    /// How folders stand to where they come from.
+    mirrors: BTreeMap<String, Mirror>,
+    /// What probes are told, by `tcp HOST:PORT`, `http URL`, `memcached …`, `sql QUERY`, `file …` or `certificate …`.
+    probings: BTreeMap<String, String>,
+    units: BTreeMap<String, Unit>,
+    tier: Option<String>,
+    /// Slots of the fleet that are ours, and groups whose slots others have.
+    slots: BTreeSet<String>,
+    slots_gone: BTreeSet<String>,
+    /// The time, in seconds since 1970.
+    time: i64,
     /// Why each power over sockets is missing.
     no: BTreeMap<String, String>,
+}
+
+/// `change`, `remove`, `source` and `here` are those of a comparison; without `source` there was none.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Mirror {
+    change: usize,
+    remove: usize,
+    names: Vec<String>,
+    source: Option<usize>,
+    here: usize,
+    waits_for: Option<String>,
+    trouble: Option<String>,
+    under_way: Option<String>,
+    in_step_at: Option<i64>,
+    late: bool,
 }
 
 #[derive(Deserialize)]
@@ -49,12 +95,38 @@ struct Connection {
     held_by: Option<String>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Unit {
+    load: Option<String>,
+    active: Option<String>,
+    sub: String,
+    file_state: Option<String>,
+    fragment: String,
+    need_daemon_reload: bool,
+    result: String,
+    restarts: u32,
+    fresh: bool,
+    since_us: u64,
+    hold_off: bool,
+    last_lines: Vec<String>,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Folder {
     owner: String,
+    #[serde(default)]
+    group: Option<String>,
     mode: String,
     sentinel: Option<bool>,
+    #[serde(default)]
+    empty: bool,
+    #[serde(default)]
+    took_ms: u64,
+    /// `ok`, `read-only`, or why not.
+    #[serde(default)]
+    write: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -131,11 +203,34 @@ pub fn read(text: &str) -> FakeNode {
         mounts: text.mounts.iter().map(|line| mount(line)).collect(),
         backings: text.backings,
         insides: text.insides.into_iter().map(|(path, folder)| (path, inside(folder))).collect(),
+        silent: text.silent.into_iter().map(|(path, word)| (path, silent(word))).collect(),
+        covered: covered(&text.covered, &text.immutable),
+        holders: text
+            .holders
+            .into_iter()
+            .map(|(path, all)| (path, all.iter().map(|text| holder(text)).collect()))
+            .collect(),
         owed: text.owed,
+        owned: text.owned.into_iter().map(|(path, words)| (path, owner(&words))).collect(),
+        users: text.users,
+        groups: text.groups,
+        credentials: text.credentials,
         faults: text.faults,
         servers: text.servers.into_iter().map(|(name, one)| (name, server(one))).collect(),
         pg_boot: text.pg_boot,
+        mirrors: text.mirrors.into_iter().map(|(to, one)| (to, mirror(one))).collect(),
+        probings: text.probings.iter().map(|(what, told)| probing(what, told)).collect(),
+        time: text.time,
         sockets: text.sockets.into_iter().zip(1..).map(connection).collect(),
+        units: text
+            .services
+            .into_iter()
+            .map(|(name, active)| (name, service(&active)))
+            .chain(text.units.into_iter().map(|(name, one)| (name, unit_seen(one))))
+            .collect(),
+        tier: text.tier,
+        slots: text.slots.into_iter().map(|group| (group, "service".to_owned())).collect(),
+        slots_gone: text.slots_gone,
         ..FakeNode::default()
     };
     for (power, why) in text.no {
@@ -152,7 +247,85 @@ pub fn read(text: &str) -> FakeNode {
         (!name.contains('/')).then(|| (name.to_owned(), text.clone()))
     };
     node.loaded = node.files.iter().filter_map(unit).collect();
+    node.loaded.extend(text.loaded);
     node
+}
+
+fn unit_seen(unit: Unit) -> UnitSeen {
+    UnitSeen {
+        load: unit.load.unwrap_or_else(|| "loaded".into()),
+        active: unit.active.unwrap_or_else(|| "active".into()),
+        sub: unit.sub,
+        file_state: unit.file_state.unwrap_or_else(|| "enabled".into()),
+        fragment: unit.fragment,
+        need_daemon_reload: unit.need_daemon_reload,
+        can_reload: true,
+        result: unit.result,
+        restarts: unit.restarts,
+        fresh: unit.fresh,
+        since_us: unit.since_us,
+        hold_off: unit.hold_off,
+        last_lines: unit.last_lines,
+        ..UnitSeen::default()
+    }
+}
+
+fn owner(words: &str) -> (String, String, u32) {
+    let words: Vec<&str> = words.split(' ').collect();
+    (words[0].into(), words[1].into(), u32::from_str_radix(words[2], 8).unwrap())
+}
+
+fn service(active: &str) -> UnitSeen {
+    UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() }
+}
+
+fn mirror(one: Mirror) -> MirrorSeen {
+    let (change, remove, names, here) = (one.change, one.remove, one.names, one.here);
+    let waits = one.waits_for.map(|why| (Class::Waiting, why));
+    MirrorSeen {
+        compared: one.source.map(|source| Compared { change, remove, names, source, here }),
+        trouble: waits.or(one.trouble.map(|why| (Class::Trouble, why))),
+        under_way: one.under_way,
+        in_step_at: one.in_step_at,
+        late: one.late,
+    }
+}
+
+/// `answers`, `failed WHY`, `http STATUS [without the text]`, `value TEXT`, `null` or `time SECONDS`.
+fn probing(what: &str, told: &str) -> (Probed, Probing) {
+    let (sort, of) = what.split_once(' ').unwrap();
+    let (word, rest) = told.split_once(' ').unwrap_or((told, ""));
+    let contains = !rest.ends_with("without the text");
+    let status = || rest.split(' ').next().unwrap().parse().unwrap();
+    let probing = match word {
+        "answers" => Probing::Answers,
+        "failed" => Probing::Failed(rest.into()),
+        "http" => Probing::Http { status: status(), contains },
+        "value" => Probing::Value(Some(rest.into())),
+        "null" => Probing::Value(None),
+        "time" => Probing::Time(rest.parse().unwrap()),
+        other => panic!("no answer {other}"),
+    };
+    let (page, text) =
+        of.split_once(" with ").map_or((of, None), |(page, text)| (page, Some(text.to_owned())));
+    let probed = match sort {
+        "tcp" => Probed::Tcp(of.into()),
+        "memcached" => Probed::Memcached(of.into()),
+        "http" => Probed::Http { url: page.into(), contains: text },
+        "file" => Probed::FileAge(of.into()),
+        "certificate" => Probed::CertificateFile(of.into()),
+        "sql" => {
+            let reach = PgReach::Local {
+                data_directory: "/var/lib/postgresql/13/main".into(),
+                socket_dir: "/var/run/postgresql".into(),
+                port: 5432,
+            };
+            let server = PgServer { name: "13/main".into(), reach };
+            Probed::Postgres { server, database: None, role: Some("pg_monitor".into()), query: of.into() }
+        }
+        other => panic!("nothing to ask as {other}"),
+    };
+    (probed, probing)
 }
 
 fn connection((one, cookie): (Connection, u64)) -> SocketSeen {
@@ -208,12 +381,48 @@ pub fn mount(line: &str) -> MountEntry {
 
 fn inside(folder: Folder) -> Inside {
     let mode = u32::from_str_radix(&folder.mode, 8).unwrap();
+    let write = folder.write.map(|word| match word.as_str() {
+        "ok" => Ok(()),
+        "read-only" => Err(WriteTrouble::ReadOnly),
+        why => Err(WriteTrouble::Other(why.into())),
+    });
     Inside {
         owner: Some(folder.owner),
+        group: Some(folder.group.unwrap_or_else(|| "root".into())),
         mode,
         sentinel: folder.sentinel,
+        empty: folder.empty,
+        took: std::time::Duration::from_millis(folder.took_ms.max(1)),
+        write,
         ..evenkeel_core::fake::root_folder()
     }
+}
+
+fn silent(word: String) -> FolderSeen {
+    match word.as_str() {
+        "hung" => FolderSeen::Hung,
+        "stale" => FolderSeen::Stale,
+        _ => FolderSeen::Trouble(word),
+    }
+}
+
+fn holder(text: &str) -> Holder {
+    let parts: Vec<&str> = text.split(' ').collect();
+    let unit = parts.get(2).map(|unit| (*unit).to_owned());
+    Holder { comm: parts[0].into(), pid: parts[1].parse().unwrap(), unit }
+}
+
+fn covered(
+    names: &BTreeMap<PathBuf, Vec<String>>,
+    immutable: &BTreeMap<PathBuf, bool>,
+) -> BTreeMap<PathBuf, Covered> {
+    let paths: BTreeSet<&PathBuf> = names.keys().chain(immutable.keys()).collect();
+    let one = |path: &PathBuf| {
+        let all = names.get(path).cloned().unwrap_or_default();
+        let (entries, names) = (all.len(), all.into_iter().take(3).collect());
+        Covered { entries, names, immutable: immutable.get(path).copied() }
+    };
+    paths.into_iter().map(|path| (path.clone(), one(path))).collect()
 }
 
 fn rights(rights: Rights) -> PgRights {

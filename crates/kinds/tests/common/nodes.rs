@@ -3,7 +3,8 @@
 use super::node::mount;
 use evenkeel_core::fake::FakeNode;
 use evenkeel_core::{
-    Inside, PgFacts, PgOverride, PgRights, PgSetting, SocketId, SocketOwner, SocketSeen, SocketTimer,
+    Class, Compared, Covered, FolderSeen, Holder, Inside, MirrorSeen, PgFacts, PgOverride, PgRights,
+    PgSetting, Probed, Probing, SocketId, SocketOwner, SocketSeen, SocketTimer, UnitSeen,
 };
 use proptest::prelude::*;
 use std::collections::BTreeMap;
@@ -53,9 +54,48 @@ pub fn bare() -> FakeNode {
     socket(&mut node, 2, ("10.0.0.1:40002", "10.20.0.10:11211"), SocketTimer::Keepalive, 7_000_000);
     socket(&mut node, 3, ("10.0.0.1:5432", "10.20.0.11:40003"), SocketTimer::Keepalive, 7_000_000);
     managed(&mut node);
+    services(&mut node);
+    prod(&mut node);
+    for (to, _) in SYNCED {
+        mirror(&mut node, to, |seen| seen.compared = Some(off(3, 0)));
+    }
     node.pg_boot =
         CATALOGUE.iter().map(|(name, _, _, _, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     node
+}
+
+/// The same, with systemd running.
+pub fn booted() -> FakeNode {
+    FakeNode { systemd: true, ..bare() }
+}
+
+/// A tree that files are put into, and the services that read them.
+fn prod(node: &mut FakeNode) {
+    node.users.insert("web2py".into(), 33);
+    node.groups.insert("web2py".into(), 33);
+    node.credentials.insert("hmac-key".into(), "canary\n".into());
+    for unit in ["uwsgi-prod.service", "memcached.service", "left.service"] {
+        let active =
+            |active: &str| UnitSeen { load: "loaded".into(), active: active.into(), ..UnitSeen::default() };
+        node.units.entry(unit.into()).or_insert_with(|| active("active"));
+    }
+}
+
+/// The folders of the example of `sync`, and where they come from.
+const SYNCED: [(&str, &str); 2] =
+    [("/home/prod/applications/eden/static/fonts", "mw1"), ("/srv/eden/markers", "/srv/master/markers")];
+
+fn mirror(node: &mut FakeNode, to: &str, change: impl FnOnce(&mut MirrorSeen)) {
+    change(node.mirrors.entry(to.to_owned()).or_default());
+}
+
+fn probing(node: &mut FakeNode, what: Probed, told: Probing) {
+    node.probings.push((what, told));
+}
+
+/// A comparison of a folder of 100 files that found so many changed, and so many not in the source.
+fn off(change: usize, remove: usize) -> Compared {
+    Compared { change, remove, names: vec!["a".into()], source: 100 - remove, here: 100 }
 }
 
 /// A connection that has been silent for a while; one that retransmits has done so for long.
@@ -93,6 +133,34 @@ const CATALOGUE: &[(&str, &str, &str, &str, &str)] = &[
     ("checkpoint_timeout", "integer", "s", "sighup", "300"),
     ("log_line_prefix", "string", "", "sighup", "%m "),
 ];
+
+/// Units, as a distribution's packages leave them.
+fn services(node: &mut FakeNode) {
+    node.tier = Some("middleware".into());
+    for name in ["uwsgi-prod", "nginx", "worker", "pgbouncer"] {
+        node.units.insert(format!("{name}.service"), running());
+    }
+    node.units.insert("cherokee.service".into(), UnitSeen { active: "inactive".into(), ..running() });
+    node.units.insert("backup.timer".into(), UnitSeen { file_state: "disabled".into(), ..running() });
+}
+
+fn running() -> UnitSeen {
+    UnitSeen {
+        load: "loaded".into(),
+        active: "active".into(),
+        sub: "running".into(),
+        file_state: "enabled".into(),
+        result: "success".into(),
+        can_reload: true,
+        since_us: 1_000_000,
+        ..UnitSeen::default()
+    }
+}
+
+/// Change what systemd knows of a unit.
+fn on_unit(node: &mut FakeNode, name: &str, change: impl Fn(&mut UnitSeen)) {
+    node.units.entry(name.to_owned()).and_modify(change);
+}
 
 /// A server that is reached through SQL alone, by a role that owns nothing.
 fn managed(node: &mut FakeNode) {
@@ -158,6 +226,9 @@ fn override_of(node: &mut FakeNode, role: Option<&str>, database: Option<&str>, 
 const MAIN: &str = "/etc/postgresql/13/main/postgresql.conf";
 const PG_DROP_IN: &str = "/etc/postgresql/13/main/conf.d/99-evenkeel.conf";
 
+/// 2026-11-29 03:00 UTC.
+const SUNDAY_AT_3: i64 = 1_795_921_200;
+
 const CACHE_UNIT: &str = "/etc/systemd/system/srv-eden-cache.mount";
 
 fn unit(at: &str, what: &str) -> String {
@@ -186,6 +257,26 @@ const PARTS: &[Part] = &[
     |node| node.powers.retune = Err("no CAP_SYS_PTRACE".into()),
     |node| node.powers.free = Err("no CAP_NET_ADMIN".into()),
     |node| node.powers.see = Err("no sock_diag in this kernel".into()),
+    // Folders in step with others.
+    |node| mirror(node, SYNCED[0].0, |seen| seen.compared = Some(off(0, 5))),
+    |node| mirror(node, SYNCED[0].0, |seen| seen.compared = Some(off(7, 50))),
+    |node| mirror(node, SYNCED[0].0, |seen| seen.trouble = Some((Class::Waiting, "no route to host".into()))),
+    |node| mirror(node, SYNCED[0].0, |seen| (seen.late, seen.in_step_at) = (true, Some(1_790_000_000))),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.compared = None),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.under_way = Some("43 %, 1,204 files".into())),
+    |node| mirror(node, SYNCED[1].0, |seen| seen.trouble = Some((Class::Trouble, "rsync is missing".into()))),
+    |node| file(node, "/etc/fstab", "10.20.3.5:/eden /srv/eden nfs4 defaults 0 0\n"),
+    // What must answer.
+    |node| probing(node, Probed::Tcp("127.0.0.1:11211".into()), Probing::Answers),
+    |node| {
+        let (url, contains) = ("http://127.0.0.1:8000/eden/default/about".into(), Some("Eden".into()));
+        probing(node, Probed::Http { url, contains }, Probing::Http { status: 502, contains: false });
+    },
+    |node| probing(node, Probed::FileAge("/var/backups/eden/latest.dump".into()), Probing::Time(-100_000)),
+    |node| {
+        let path = "/etc/letsencrypt/live/site/fullchain.pem".into();
+        probing(node, Probed::CertificateFile(path), Probing::Time(86_400));
+    },
     // libpq's service file.
     |node| file(node, SERVICES, &owned("[eden]\nkeepalives_idle=7200\n[old]\nhost=a\n")),
     |node| file(node, SERVICES, &owned("[reports]\nconnect_timeout=10\nkeepalives=1\n# edited\n")),
@@ -258,6 +349,147 @@ const PARTS: &[Part] = &[
     |node| node.mounts.push(mount("27 1 0:60 / /srv/old rw - tmpfs tmpfs rw")),
     |node| {
         node.owed.insert("systemd daemon-reload".into());
+    },
+    // Units.
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.active = "failed".into()),
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.hold_off = true),
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.result = "start-limit-hit".into()),
+    |node| on_unit(node, "uwsgi-prod.service", |unit| unit.need_daemon_reload = true),
+    |node| on_unit(node, "nginx.service", |unit| unit.file_state = "disabled".into()),
+    |node| on_unit(node, "nginx.service", |unit| unit.need_daemon_reload = true),
+    |node| on_unit(node, "nginx.service", |unit| unit.load = "masked".into()),
+    |node| on_unit(node, "worker.service", |unit| unit.active = "inactive".into()),
+    |node| on_unit(node, "worker.service", |unit| unit.need_daemon_reload = true),
+    |node| on_unit(node, "worker.service", |unit| (unit.restarts, unit.fresh) = (3, true)),
+    |node| on_unit(node, "cherokee.service", |unit| unit.active = "active".into()),
+    |node| on_unit(node, "pgbouncer.service", |unit| unit.active = "failed".into()),
+    |node| on_unit(node, "backup.timer", |unit| unit.file_state = "static".into()),
+    |node| {
+        node.units.remove("backup.timer");
+    },
+    |node| node.owed.extend(["restart nginx.service".into(), "restart worker.service".into()]),
+    |node| node.owed.extend(["restart uwsgi-prod.service".into(), "restart cherokee.service".into()]),
+    |node| {
+        node.owed.insert("restart pgbouncer.service".into());
+        node.owed_since.insert("restart pgbouncer.service".into(), 500_000);
+    },
+    |node| {
+        node.owed.extend(["restart pgbouncer.service".into(), "restart backup.timer".into()]);
+    },
+    |node| {
+        node.owed.insert("slot middleware".into());
+    },
+    |node| {
+        node.owed.extend(["slot middleware".into(), "slot middleware granted".into()]);
+        node.slots.insert(("middleware".into(), "service".into()));
+    },
+    // In the night from Saturday to Sunday.
+    |node| node.time = 1_795_921_200,
+    |node| node.tier = None,
+    // Whole files.
+    |node| file(node, "/home/eden/uwsgi.ini", "[uwsgi]\nharakiri = 1000\n"),
+    |node| {
+        file(node, "/home/eden/key.ini", "hmac_key = old\n");
+        node.owned.insert("/home/eden/key.ini".into(), ("web2py".into(), "root".into(), 0o644));
+    },
+    |node| file(node, "/home/eden/pg_service.conf", "[eden]\nhots=10.20.0.10\n"),
+    |node| file(node, "/home/eden/pg_service.conf", "[other]\n"),
+    |node| {
+        file(node, "/etc/memcached.conf", "-m 64\n");
+        node.owned.insert("/etc/memcached.conf".into(), ("memcache".into(), "root".into(), 0o600));
+    },
+    |node| file(node, "/srv/eden/cache/motd", "odd"),
+    |node| {
+        node.missing.insert("/home/eden".into());
+    },
+    |node| {
+        node.links.insert("/home/eden".into(), "/home/web2py".into());
+    },
+    |node| {
+        node.links.insert("/etc/memcached.conf".into(), "/srv/memcached.conf".into());
+    },
+    |node| {
+        node.links.insert("/home/eden/key.ini".into(), "/etc/shadow".into());
+    },
+    |node| {
+        node.users.remove("web2py");
+    },
+    |node| {
+        node.groups.remove("web2py");
+    },
+    |node| {
+        node.credentials.remove("hmac-key");
+    },
+    |node| file(node, "/etc/fstab", "tmpfs /srv/eden/cache tmpfs size=1m 0 0\n"),
+    |node| "inactive".clone_into(&mut node.units.entry("uwsgi-prod.service".into()).or_default().active),
+    |node| {
+        node.units.remove("memcached.service");
+    },
+    |node| {
+        node.owed.insert("reload uwsgi-prod.service".into());
+    },
+    |node| {
+        node.owed.insert("reload left.service".into());
+    },
+    // What a share tells, and what lies below it.
+    |node| {
+        let options = "rw,hard,vers=4.1";
+        let line = format!("28 1 0:53 / /srv/eden/uploads rw - nfs4 10.20.3.5:/eden/uploads {options}");
+        node.mounts.push(mount(&line));
+    },
+    |node| node.time = SUNDAY_AT_3,
+    |node| {
+        node.silent.insert("/srv/eden/uploads".into(), FolderSeen::Hung);
+    },
+    |node| {
+        node.silent.insert("/srv/eden/uploads".into(), FolderSeen::Stale);
+    },
+    |node| {
+        let holder = Holder { pid: 4242, comm: "uwsgi".into(), unit: Some("uwsgi-prod.service".into()) };
+        node.holders.insert("/srv/eden/uploads".into(), vec![holder]);
+    },
+    |node| {
+        node.owed.insert("mount slot fleet".into());
+        node.slots.insert(("fleet".into(), "mount".into()));
+    },
+    |node| {
+        let covered = Covered { immutable: Some(false), ..Covered::default() };
+        node.covered.insert("/srv/eden/uploads".into(), covered.clone());
+        node.covered.insert("/home/prod/eden/uploads".into(), covered);
+    },
+    |node| {
+        let names = vec!["icon.png".into()];
+        node.covered.insert("/srv/eden/fonts".into(), Covered { entries: 1, names, immutable: Some(true) });
+    },
+    |node| {
+        let inside = Inside { empty: true, ..evenkeel_core::fake::root_folder() };
+        node.insides.insert("/srv/eden/fonts".into(), inside);
+    },
+    |node| node.mounts.push(mount("29 1 0:54 / /srv/eden/fonts rw - autofs systemd-1 rw")),
+    |node| node.mounts.push(mount("30 29 0:55 / /srv/eden/fonts rw - nfs4 10.20.3.5:/eden/fonts rw,hard")),
+    |node| {
+        let path = "/etc/systemd/system/srv-eden-fonts.mount";
+        let text = "# guard: immutable\n[Mount]\nWhat=10.20.3.5:/eden/other\nWhere=/srv/eden/fonts\nType=nfs4\nOptions=nofail\n";
+        file(node, path, &owned(text));
+    },
+    |node| node.mounts.push(mount("31 1 0:56 / /srv/eden/fonts rw - nfs4 10.20.3.5:/eden/other rw,hard")),
+    |node| {
+        let text = "[Automount]\nWhere=/srv/eden/fonts\n[Install]\nWantedBy=remote-fs.target\n";
+        file(node, "/etc/systemd/system/srv-eden-fonts.automount", &owned(text));
+        let text = "[Automount]\nWhere=/srv/eden/cache\n[Install]\nWantedBy=local-fs.target\n";
+        file(node, "/etc/systemd/system/srv-eden-cache.automount", &owned(text));
+        file(node, "/etc/systemd/system/local-fs.target.wants/srv-eden-cache.automount", "");
+    },
+    |node| file(node, "/etc/systemd/system/remote-fs.target.wants/srv-eden-fonts.mount", ""),
+    |node| file(node, "/etc/fstab", "10.20.3.5:/eden/uploads /srv/eden/uploads nfs4 soft,bg 0 0\n"),
+    |node| {
+        let path = "/etc/systemd/system/srv-eden-uploads.mount.d/more.conf";
+        file(node, path, "[Mount]\nOptions=hard\n");
+    },
+    |node| {
+        let text = format!("# guard: immutable\n{}", unit("/srv/gone", "tmpfs"));
+        file(node, "/etc/systemd/system/srv-gone.mount", &owned(&text));
+        node.covered.insert("/srv/gone".into(), Covered { immutable: Some(true), ..Covered::default() });
     },
     // PostgreSQL.
     |node| {
@@ -365,6 +597,10 @@ pub fn any_node() -> impl Strategy<Value = FakeNode> {
         let mut node = bare();
         PARTS.iter().zip(there).filter(|(_, there)| *there).for_each(|(part, _)| part(&mut node));
         node.loaded = loaded(&node);
+        // A file that was changed after systemd had read it.
+        if let Some(text) = node.loaded.get_mut("srv-eden-cache.mount") {
+            *text = text.replace("Options=nofail", "Options=nofail,size=1m");
+        }
         node
     })
 }

@@ -125,6 +125,17 @@ pub struct ShareWant {
 }
 
 kind!(Share, ShareWant, "mount", "/srv/x: {source: 'host:/x', type: nfs4, options: [rw]}\n", {
+    fn across(name: &str, of: &[(&str, &ShareWant)]) -> Vec<Complaint> {
+        let sources: std::collections::BTreeSet<&str> =
+            of.iter().map(|(_, want)| want.source.as_str()).collect();
+        let who: Vec<&str> = of.iter().map(|(node, _)| *node).collect();
+        let what = format!("{name} is not the same share on {}", who.join(", "));
+        if sources.len() > 1 {
+            vec![Complaint::warning(["source"], what, "name one source for the tier")]
+        } else {
+            vec![]
+        }
+    }
     fn check(_: &str, want: &ShareWant) -> Vec<Complaint> {
         let bad = want.options.iter().position(|option| option.contains(' '));
         bad.map(|at| {

@@ -5,15 +5,18 @@
 
 mod address;
 mod days;
+mod desk;
 mod flush;
 mod ground;
 mod link;
 mod rows;
 mod schema;
+mod slots;
 mod tls;
 mod view;
 
 pub use address::{Address, Tls};
+pub use slots::PgSlots;
 pub use view::PgView;
 
 use super::batch::{Batch, Known};

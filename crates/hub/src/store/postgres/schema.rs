@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::store::{Result, StoreError};
 
 /// One step per version; `schema_version` has a row for each that was taken.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     // 1: nodes as they stand and what every heartbeat changes of them, items as they stand, what changed.
     r#"CREATE TABLE nodes (
          id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -51,6 +51,15 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     "CREATE INDEX items_open ON items (node, id) WHERE status IN ('pending', 'non_compliant', 'error');
      CREATE INDEX history_repairs ON history (got) WHERE repaired;
      CREATE TABLE meta (key text PRIMARY KEY, value bigint NOT NULL);",
+    // 3: slots of the fleet; items that tell facts are found without reading every item. In a JSON text a name with its
+    // colon is a member's: within a string the quotes are escaped. The text is not cast, as jsonb takes no U+0000.
+    r#"CREATE TABLE slots (
+         grp   text COLLATE "C" NOT NULL,
+         id    text COLLATE "C" NOT NULL,   -- NODE/HOLDER
+         since bigint NOT NULL,             -- unix ms, the hub's clock
+         PRIMARY KEY (grp, id)
+       );
+       CREATE INDEX items_facts ON items (node, id) WHERE detail LIKE '%"facts":{"%';"#,
 ];
 
 /// The advisory lock under which the schema is changed: any number that is always the same.

@@ -1,21 +1,17 @@
 //! The reading side: a few connections that are lent out, one statement per question.
 
 use super::Address;
+use super::desk::Desk;
 use super::ground::pack;
-use super::link::{Asker, Link};
 use super::rows::{self, Said};
-use crate::store::batch::{Pack, Told, numbers};
-use crate::store::{HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, StoreError, View};
+use crate::store::batch::{self, Pack, numbers};
+use crate::store::{HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, Told, View};
 use evenkeel_report::Status;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Error, Row};
 
 /// How many connections read at once.
 const READERS: usize = 4;
-/// How long a question waits for one of them.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How many packs of a timeline are read at once.
 const CHUNK: usize = 200;
 const READER: &str = "SET default_transaction_read_only = on";
@@ -23,15 +19,7 @@ const READER: &str = "SET default_transaction_read_only = on";
 /// Readers of one database.
 #[derive(Debug)]
 pub struct PgView {
-    address: Address,
-    desk: Mutex<Desk>,
-    back: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Desk {
-    idle: Vec<Link>,
-    lent: usize,
+    desk: Desk,
 }
 
 fn node_row(row: &Row) -> Result<NodeRow> {
@@ -47,31 +35,7 @@ impl PgView {
     /// Reads the store at `address`, which has been opened for writing before.
     #[must_use]
     pub fn new(address: &Address) -> Self {
-        Self { address: address.clone(), desk: Mutex::default(), back: Condvar::new() }
-    }
-
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// An idle connection, or nothing where a new one may be made.
-    fn borrow(&self) -> Result<Option<Link>> {
-        let full = |desk: &mut Desk| desk.lent >= READERS;
-        let (mut desk, waited) =
-            self.back.wait_timeout_while(self.desk(), PATIENCE, full).unwrap_or_else(PoisonError::into_inner);
-        if waited.timed_out() && desk.lent >= READERS {
-            let source = "every connection that reads is busy".into();
-            return Err(StoreError::Away { doing: "reading", place: self.address.place(), source });
-        }
-        desk.lent += 1;
-        Ok(desk.idle.pop())
-    }
-
-    fn give_back(&self, link: Option<Link>) {
-        let mut desk = self.desk();
-        desk.lent -= 1;
-        desk.idle.extend(link.filter(|link| !link.broken()));
-        self.back.notify_one();
+        Self { desk: Desk::new(address, READER, READERS) }
     }
 
     fn rows(
@@ -80,33 +44,7 @@ impl PgView {
         text: &'static str,
         with: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
-        let idle = self.borrow()?.filter(|link| !link.broken());
-        let (link, answer) = self.try_on(idle, doing, text, with);
-        let (link, answer) = match (link, answer) {
-            // It was lost while it lay idle.
-            (Some((_, true)), Err(StoreError::Away { .. })) => self.try_on(None, doing, text, with),
-            other => other,
-        };
-        let away = matches!(answer, Err(StoreError::Away { .. }));
-        self.give_back(link.map(|(link, _)| link).filter(|_| !away));
-        answer
-    }
-
-    /// The connection that was used, and whether it was an old one.
-    fn try_on(
-        &self,
-        idle: Option<Link>,
-        doing: &'static str,
-        text: &'static str,
-        with: &[&(dyn ToSql + Sync)],
-    ) -> (Option<(Link, bool)>, Result<Vec<Row>>) {
-        let old = idle.is_some();
-        let link = match idle.map_or_else(|| Link::open(&self.address, READER), Ok) {
-            Ok(link) => link,
-            Err(why) => return (None, Err(why)),
-        };
-        let answer = link.tell(doing, |it| ask(it, text, with));
-        (Some((link, old)), answer)
+        self.desk.rows(doing, text, with)
     }
 
     fn packs(&self, node: i64, below: (i64, i64, i64), limit: usize) -> Result<Vec<Pack>> {
@@ -117,15 +55,6 @@ impl PgView {
         let rows = self.rows("reading a timeline", text, &[&node, &epoch, &n, &sub, &most(limit)])?;
         rows.iter().map(|row| pack(row, 0)).collect()
     }
-}
-
-async fn ask(
-    it: Asker<'_>,
-    text: &'static str,
-    with: &[&(dyn ToSql + Sync)],
-) -> std::result::Result<Vec<Row>, Error> {
-    let statement = it.prepared(text).await?;
-    it.client.query(&statement, with).await
 }
 
 impl View for PgView {
@@ -153,6 +82,15 @@ impl View for PgView {
                     WHERE status IN ('pending', 'non_compliant', 'error') ORDER BY node, id LIMIT $1";
         let rows = self.rows("reading open items", text, &[&most(limit)])?;
         rows.iter().map(|row| rows::item(row, 1).map(|(id, item)| (row.get(0), id, item))).collect()
+    }
+
+    fn facts(&self) -> Result<Vec<Told>> {
+        let text = "SELECT node, id, status, epoch, n, detail FROM items \
+                    WHERE detail LIKE '%\"facts\":{\"%' AND status <> 'gone' ORDER BY node, id";
+        let rows = self.rows("reading facts", text, &[])?;
+        let told =
+            rows.iter().map(|row| rows::item(row, 1).map(|(id, item)| (row.get(0), id, item.detail.facts)));
+        told.collect()
     }
 
     fn timeline(&self, node: i64, before: Option<(Place, &str)>, limit: usize) -> Result<Vec<HistoryRow>> {
@@ -196,7 +134,8 @@ impl View for PgView {
     fn seen(&self, node: i64, epoch: u64) -> Result<Ranges> {
         let rows =
             self.rows("reading which reports came", "SELECT told FROM nodes WHERE id = $1", &[&node])?;
-        let told: Option<Told> = rows.first().map(|row| rows::from_json(row.get(0), "node")).transpose()?;
+        let told: Option<batch::Told> =
+            rows.first().map(|row| rows::from_json(row.get(0), "node")).transpose()?;
         Ok(told.unwrap_or_default().ranges(epoch))
     }
 }

@@ -1,9 +1,11 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
 mod schema;
+mod slots;
 mod tx;
 mod view;
 
+pub use slots::SqliteSlots;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 2] = [
+pub(super) const MIGRATIONS: [&str; 3] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -55,6 +55,14 @@ pub(super) const MIGRATIONS: [&str; 2] = [
     "CREATE INDEX items_open ON items (node, id) WHERE status IN ('pending', 'non_compliant', 'error');
      CREATE INDEX history_repairs ON history (got) WHERE status = 'repaired';
      CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;",
+    // 3: slots of the fleet; items that tell facts are found without reading every item.
+    "CREATE TABLE slots (
+       grp   TEXT NOT NULL,
+       id    TEXT NOT NULL,          -- NODE/HOLDER
+       since INTEGER NOT NULL,       -- unix ms, the hub's clock
+       PRIMARY KEY (grp, id)
+     ) WITHOUT ROWID;
+     CREATE INDEX items_facts ON items (node, id) WHERE json_extract(detail, '$.facts') IS NOT NULL;",
 ];
 
 /// Takes the steps that are missing, each in a transaction of its own.
@@ -120,7 +128,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 2: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 3: run a newer evenkeel-hub"
         );
     }
 }

@@ -1,8 +1,8 @@
 //! The reading side: a few connections that are lent out, one snapshot per question.
 
 use super::tx::{HISTORY, NODE, history_row, item_row, node_row, seen, to_history, to_item, to_node};
-use super::{int, open_reader, sql};
-use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, View};
+use super::{from_json, int, open_reader, sql};
+use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, Told, View};
 use evenkeel_report::Seq;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::path::{Path, PathBuf};
@@ -91,6 +91,21 @@ impl View for SqliteView {
             });
             let rows = rows.map_err(sql("reading open items"))?;
             rows.into_iter().map(|(node, raw)| to_item(raw).map(|(id, item)| (node, id, item))).collect()
+        })
+    }
+
+    fn facts(&self) -> Result<Vec<Told>> {
+        let text = "SELECT node, id, json_extract(detail, '$.facts') FROM items INDEXED BY items_facts \
+                    WHERE json_extract(detail, '$.facts') IS NOT NULL AND status <> ?1 ORDER BY node, id";
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<(i64, String, String)>> =
+                conn.prepare_cached(text).and_then(|mut found| {
+                    found.query_map([GONE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+                });
+            let rows = rows.map_err(sql("reading facts"))?;
+            rows.into_iter()
+                .map(|(node, id, facts)| Ok((node, id, from_json(&facts, "item's facts")?)))
+                .collect()
         })
     }
 

@@ -1,7 +1,0 @@
-//! Whatever should answer, asked.
-
-use evenkeel_core::{Probe, Probing};
-
-pub(crate) fn ask(probes: &[Probe]) -> Vec<Probing> {
-    probes.iter().map(|_| Probing::Failed("not there yet".into())).collect()
-}

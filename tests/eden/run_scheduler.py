@@ -1,0 +1,6 @@
+"""What stands for web2py's scheduler: a process that is there."""
+
+import time
+
+while True:
+    time.sleep(60)

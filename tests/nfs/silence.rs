@@ -1,0 +1,65 @@
+//! Stories of a server that does not answer any more, and says nothing.
+
+use crate::scene::{
+    ERRORS, PROMPT, SOON, UPLOADS, UPLOADS_UNIT, agent, mount, mounted, stopped_and_unmounted,
+    sysctl_comes_back,
+};
+use crate::support::guest::{Guest, WATCHDOG};
+use std::time::Instant;
+
+/// Processes that the agent has started and that wait for a filesystem.
+const ABANDONED: &str =
+    "ps -o stat= --ppid $(systemctl show --value -p MainPID evenkeel) | grep -c ^D || true";
+
+fn abandoned(guest: &Guest) -> usize {
+    guest.line(ABANDONED).parse().unwrap()
+}
+
+pub(crate) fn a_server_that_is_silent_holds_nothing_else_up_and_heals_by_itself(guest: &Guest) {
+    let (before, invocation) = (agent(guest), guest.show(UPLOADS_UNIT, "InvocationID"));
+    guest.sh("server cut");
+    guest.until_item(&mount(UPLOADS), SOON, "error", &[UPLOADS, "does not answer"]);
+    let (silent, mut most) = (Instant::now(), 0);
+    while silent.elapsed() < WATCHDOG * 5 / 2 {
+        let took = sysctl_comes_back(guest);
+        assert!(took < PROMPT, "the parameter was back after {took:?}");
+        most = most.max(abandoned(guest));
+    }
+    assert!(most <= 1, "{most} processes wait for one mount");
+    assert_eq!(agent(guest), before, "the watchdog was fed");
+    let told = guest.item(&mount(UPLOADS));
+    assert!(told.status == "error" && told.reason.contains("does not answer"), "{told:?}");
+    guest.sh("server mend");
+    guest.until_item(&mount(UPLOADS), SOON, "compliant", &[]);
+    guest.until("nobody waits", SOON, || abandoned(guest) == 0);
+    assert_eq!(agent(guest), before, "and nothing was started again");
+    assert_eq!(guest.show(UPLOADS_UNIT, "InvocationID"), invocation, "nor was it mounted anew");
+}
+
+pub(crate) fn a_mount_that_nobody_asked_to_look_into_is_found_silent_too(guest: &Guest) {
+    guest.sh("server cut");
+    guest.until_item(&mount(ERRORS), SOON, "error", &[ERRORS]);
+    assert!(abandoned(guest) <= 2, "one for each mount");
+    guest.sh("server mend");
+    guest.until_item(&mount(ERRORS), SOON, "compliant", &[]);
+}
+
+pub(crate) fn a_first_mount_from_a_silent_server_ends_and_holds_nothing_else_up(guest: &Guest) {
+    stopped_and_unmounted(guest, UPLOADS);
+    guest.sh("server cut; systemctl start evenkeel");
+    let (before, begun) = (agent(guest), Instant::now());
+    guest.until("systemd is at it", SOON, || guest.show(UPLOADS_UNIT, "ActiveState") == "activating");
+    let mut told = guest.item(&mount(UPLOADS));
+    while !told.reason.contains("not done in time") {
+        assert!(begun.elapsed() < SOON, "the attempt has no end: {told:?}");
+        let took = sysctl_comes_back(guest);
+        assert!(took < PROMPT, "the parameter was back after {took:?}");
+        told = guest.item(&mount(UPLOADS));
+    }
+    assert_eq!(told.status, "pending", "the server may be back at any time: {told:?}");
+    assert!(mounted(guest, UPLOADS).is_empty());
+    assert_eq!(agent(guest), before, "the watchdog was fed");
+    guest.sh("server mend");
+    guest.until_item(&mount(UPLOADS), SOON * 2, "compliant", &[]);
+    assert_eq!(agent(guest), before);
+}
