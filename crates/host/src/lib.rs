@@ -14,6 +14,7 @@ mod guard;
 mod holders;
 pub mod identity;
 mod looking;
+pub mod membership;
 mod mirror;
 pub mod mountinfo;
 mod mounting;

@@ -1,12 +1,18 @@
 //! From a configuration to a running hub, and its end: within a second, with nothing acknowledged lost.
 
+use crate::ca::{Authority, CaError, ServerIdentity};
 use crate::config::Config;
+use crate::door::{self, TlsError};
 use crate::http::{Hub, router};
 use crate::metrics::Metrics;
-use crate::store::sqlite::{SqliteStore, SqliteView};
+use crate::quota::Quota;
+use crate::store::sqlite::{SqliteRegistry, SqliteStore, SqliteView};
 use crate::store::{Store as _, StoreError};
+use crate::who::Came;
 use crate::writer::{Clock, Writer};
+use hyper_util::server::graceful::GracefulShutdown;
 use sd_notify::NotifyState;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,12 +24,21 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long open requests may take to end once the hub was told to.
 const LAST_REQUESTS: Duration = Duration::from_millis(400);
 
+/// From when on the end of the hub's own certificate is warned of.
+const SOON: time::Duration = time::Duration::days(60);
+
 /// Why a hub does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The authority's files.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// What is in them.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store's folder.
     #[error("making the folder {path} for the store")]
     Folder {
@@ -54,9 +69,6 @@ pub enum ServeError {
     /// Threads or signals.
     #[error("starting the hub")]
     Start(#[source] std::io::Error),
-    /// The server.
-    #[error("serving")]
-    Serve(#[source] std::io::Error),
 }
 
 /// An opened hub: what handlers share, and the thread that writes.
@@ -67,22 +79,52 @@ pub struct Served {
     pub writer: JoinHandle<()>,
 }
 
-/// Opens the store at `path` and starts the writer.
+/// Opens the store and the authority, and starts the writer.
 ///
 /// # Errors
 /// When the store cannot be opened or the thread cannot be started.
-pub fn open(path: &Path, keep: Duration, clock: Clock) -> Result<Served, ServeError> {
-    make_folder(path)?;
-    make_file(path)?;
-    let mut store = SqliteStore::open(path)?;
+pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
+    let path = &config.store;
+    let mut store = store(path)?;
     let up_before = store.last_up()?;
     let view = Arc::new(SqliteView::open(path)?);
+    let registry = Arc::new(SqliteRegistry::open(path)?);
+    let authority = config.tls.as_deref().map(Authority::load).transpose()?.map(Arc::new);
+    let keep = config.keep;
     let metrics = Arc::new(Metrics::default());
     let (writer, thread) = Writer::start(Box::new(store), keep, Arc::clone(&clock), Arc::clone(&metrics))
         .map_err(ServeError::Start)?;
     let started = clock();
-    let hub = Arc::new(Hub { writer, view, metrics, clock, started, up_before });
+    let (certificate_life, quota) = (config.certificate_life, Quota::new(config.requests_per_second));
+    let hub = Arc::new(Hub {
+        writer,
+        view,
+        registry,
+        authority,
+        certificate_life,
+        quota,
+        metrics,
+        clock,
+        started,
+        up_before,
+    });
     Ok(Served { hub, writer: thread })
+}
+
+/// The store at `path`, made where it is missing.
+fn store(path: &Path) -> Result<SqliteStore, ServeError> {
+    make_folder(path)?;
+    make_file(path)?;
+    Ok(SqliteStore::open(path)?)
+}
+
+/// The registry of the store at `path`, for commands beside a running hub.
+///
+/// # Errors
+/// When the store cannot be opened or made.
+pub fn registry(path: &Path) -> Result<SqliteRegistry, ServeError> {
+    drop(store(path)?);
+    Ok(SqliteRegistry::open(path)?)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the hub's own folder; its host is not a managed node")]
@@ -100,7 +142,8 @@ fn make_file(store: &Path) -> Result<(), ServeError> {
 }
 
 /// The wall clock (unix ms).
-fn wall_clock() -> Clock {
+#[must_use]
+pub fn wall_clock() -> Clock {
     Arc::new(|| evenkeel_report::Timestamp::new(time::OffsetDateTime::now_utc()).unix_ms())
 }
 
@@ -111,33 +154,76 @@ fn wall_clock() -> Clock {
 pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
-    let Served { hub, writer } = open(&config.store, config.keep, wall_clock())?;
-    let at = || config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let listening = |source| ServeError::Listen { at: at(), source };
-    let listener = TcpListener::bind(config.listen.as_slice()).await.map_err(listening)?;
-    let address = listener.local_addr().map_err(listening)?;
-    tracing::info!(store = %config.store.display(), "listening on http://{address}");
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on http://{address}"))]);
+    let Served { hub, writer } = open(config, wall_clock())?;
+    let doors = doors(config).await?;
+    let said = doors.iter().map(Door::address).collect::<Vec<_>>().join(", ");
+    tracing::info!(store = %config.store.display(), "listening on {said}");
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {said}"))]);
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, router(hub)).with_graceful_shutdown(async {
-        let _ = stopped.await;
-    });
-    let mut server = Box::pin(std::future::IntoFuture::into_future(server));
+    let (graceful, router) = (Arc::new(GracefulShutdown::new()), router(hub));
+    let open = |door: Door| {
+        tokio::spawn(door::open(door.listener, door.kind, router.clone(), Arc::clone(&graceful)))
+    };
+    let mut open: Vec<_> = doors.into_iter().map(open).collect();
+    drop(router);
     tokio::select! {
-        ended = &mut server => return ended.map_err(ServeError::Serve),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     notify(&[NotifyState::Stopping, NotifyState::Status("Ending")]);
-    let _ = stop.send(());
-    if tokio::time::timeout(LAST_REQUESTS, &mut server).await.is_err() {
+    for door in open.drain(..) {
+        door.abort();
+        let _ = door.await;
+    }
+    let ended = async {
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            graceful.shutdown().await;
+        }
+    };
+    if tokio::time::timeout(LAST_REQUESTS, ended).await.is_err() {
         tracing::info!("requests that were still open have been dropped");
     }
-    drop(server);
     wait_for(writer).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// A place where somebody may come in.
+struct Door {
+    listener: TcpListener,
+    at: SocketAddr,
+    kind: door::Kind,
+}
+
+impl Door {
+    async fn at(addresses: &[SocketAddr], kind: door::Kind) -> Result<Self, ServeError> {
+        let at = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let listening = |source| ServeError::Listen { at: at(), source };
+        let listener = TcpListener::bind(addresses).await.map_err(listening)?;
+        let at = listener.local_addr().map_err(listening)?;
+        Ok(Self { listener, at, kind })
+    }
+
+    fn address(&self) -> String {
+        let scheme = if matches!(self.kind, door::Kind::Tls(_)) { "https" } else { "http" };
+        format!("{scheme}://{}", self.at)
+    }
+}
+
+async fn doors(config: &Config) -> Result<Vec<Door>, ServeError> {
+    let Some(dir) = &config.tls else {
+        return Ok(vec![Door::at(&config.listen, door::Kind::Plain(Came::Trusted)).await?]);
+    };
+    let identity = ServerIdentity::load(dir)?;
+    let left = identity.until - time::OffsetDateTime::now_utc();
+    if left < SOON {
+        tracing::warn!(until = %identity.until, "the hub's own certificate ends soon: evenkeel-hub ca renew --name …");
+    }
+    let mut doors = vec![Door::at(&config.listen, door::Kind::Tls(door::tls(identity)?)).await?];
+    if !config.pages.is_empty() {
+        doors.push(Door::at(&config.pages, door::Kind::Plain(Came::Plain)).await?);
+    }
+    Ok(doors)
 }
 
 /// Connections that were dropped hold the writer a moment longer; the process ends without waiting for them.

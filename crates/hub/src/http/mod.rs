@@ -2,11 +2,15 @@
 
 mod api;
 pub(crate) use api::encode;
+mod enroll;
 mod ingest;
 
+use crate::ca::Authority;
 use crate::liveness::HubTimes;
 use crate::metrics::Metrics;
 use crate::pages;
+use crate::quota::Quota;
+use crate::store::registry::Registry;
 use crate::store::{StoreError, View};
 use crate::writer::{Clock, Writer, chain};
 use axum::Router;
@@ -17,6 +21,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything a handler needs.
 pub struct Hub {
@@ -24,6 +29,14 @@ pub struct Hub {
     pub writer: Writer,
     /// Where answers come from.
     pub view: Arc<dyn View>,
+    /// Who may speak.
+    pub registry: Arc<dyn Registry>,
+    /// Who signs certificates; nobody on a hub that speaks plain HTTP alone.
+    pub authority: Option<Arc<Authority>>,
+    /// How long a node's certificate holds.
+    pub certificate_life: Duration,
+    /// How often each may ask.
+    pub quota: Quota,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -56,6 +69,23 @@ impl Hub {
             Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the question was dropped")),
         }
     }
+
+    /// Asks or tells the registry, away from the thread that serves everybody. Whoever is not known for certain to be
+    /// let in is asked to come again.
+    async fn register<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Registry) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let registry = Arc::clone(&self.registry);
+        match tokio::task::spawn_blocking(move || question(registry.as_ref())).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(why)) => {
+                tracing::error!(error = chain(&why), "the registry could not be asked");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store failed; see the hub's log"))
+            }
+            Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the question was dropped")),
+        }
+    }
 }
 
 /// An error as a person and a program can both read it.
@@ -63,6 +93,12 @@ impl Hub {
 pub struct Problem {
     #[serde(skip)]
     code: StatusCode,
+    /// After how many seconds it may be tried again.
+    #[serde(skip)]
+    again: Option<u32>,
+    /// Which problem it is, for programs.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none", serialize_with = "urn")]
+    kind: Option<&'static str>,
     title: &'static str,
     status: u16,
     detail: String,
@@ -77,18 +113,34 @@ pub struct Problem {
 impl Problem {
     fn new(code: StatusCode, detail: impl Into<String>) -> Self {
         let title = code.canonical_reason().unwrap_or("error");
-        Self { code, title, status: code.as_u16(), detail: detail.into(), index: None, id: None }
+        let again = (code == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        let (status, detail) = (code.as_u16(), detail.into());
+        Self { code, again, kind: None, title, status, detail, index: None, id: None }
     }
+
+    /// With a word for programs.
+    fn of(self, word: &'static str) -> Self {
+        Self { kind: Some(word), ..self }
+    }
+
+    /// With a time to come again (s).
+    fn again_after(self, seconds: u32) -> Self {
+        Self { again: Some(seconds), ..self }
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde's signature")]
+fn urn<S: serde::Serializer>(word: &Option<&'static str>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&format_args!("urn:evenkeel:problem:{}", word.unwrap_or_default()))
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let kind = (header::CONTENT_TYPE, "application/problem+json");
         let body = serde_json::to_string(&self).unwrap_or_default();
-        let again = self.code == StatusCode::SERVICE_UNAVAILABLE;
         let mut answer = (self.code, [kind], body).into_response();
-        if again {
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.again {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
     }
@@ -99,6 +151,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
     Router::new()
         .route("/v1/events", post(ingest::events))
         .route("/v1/heartbeat", post(ingest::heartbeat))
+        .route("/v1/enroll", post(enroll::enroll))
+        .route("/v1/renew", post(enroll::renew))
         .route("/api/v1/nodes", get(api::nodes))
         .route("/api/v1/nodes/{name}", get(api::node))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))

@@ -3,6 +3,7 @@
 //! How events become rows is decided in `merge`; a store only keeps and finds rows. SQL lives in the
 //! implementations and nowhere else, so that a second database is a second file.
 
+pub mod registry;
 mod rows;
 pub mod sqlite;
 

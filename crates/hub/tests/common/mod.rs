@@ -2,6 +2,8 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
+pub mod tls;
+
 use evenkeel_report::{
     Agent, Change, Counts, Drift, Event, HEARTBEAT_V1, Heartbeat, Item, Layer, Mode, Node, Pass, REPORT_V1,
     Report, Scope, Seq, SpecState, Spool, Status, Sync, Timestamp, Trigger, Writer, event_id, state_digest,

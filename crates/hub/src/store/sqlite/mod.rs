@@ -1,9 +1,11 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
+mod registry;
 mod schema;
 mod tx;
 mod view;
 
+pub use registry::SqliteRegistry;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};
