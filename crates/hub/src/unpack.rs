@@ -1,6 +1,6 @@
 //! Compressed bodies: unpacked up to a cap and not a byte further.
 
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use std::io::Read as _;
 
 /// Why a body does not unpack.

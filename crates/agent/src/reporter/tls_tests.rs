@@ -92,7 +92,7 @@ impl Server {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_server_that_is_not_the_hub_hears_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, theirs) = (authority("ours"), authority("theirs"));
@@ -140,7 +140,7 @@ async fn a_server_that_is_not_the_hub_hears_nothing() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_redirect_away_from_the_hub_is_not_followed() {
     let folder = tempfile::tempdir().unwrap();
     let ours = authority("ours");
@@ -151,7 +151,7 @@ async fn a_redirect_away_from_the_hub_is_not_followed() {
     assert_eq!(elsewhere.requests.load(Ordering::Relaxed), 0);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn how_this_node_is_shut_out_is_understood_and_everything_else_waits() {
     let folder = tempfile::tempdir().unwrap();
     let ours = authority("ours");
@@ -183,7 +183,7 @@ async fn how_this_node_is_shut_out_is_understood_and_everything_else_waits() {
     assert!(matches!(forged.told(&ours, folder.path()).await, Answer::Never { .. }));
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_receiver_that_reads_no_gzip_gets_the_batch_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let ours = authority("ours");
