@@ -26,6 +26,22 @@ fn pack(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+/// A body whose parts come when they come.
+struct Parts(tokio::sync::mpsc::Receiver<Vec<u8>>);
+
+impl hyper::body::Body for Parts {
+    type Data = hyper::body::Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Self::Data>, Self::Error>>> {
+        let part = self.0.poll_recv(context);
+        part.map(|part| part.map(|bytes| Ok(hyper::body::Frame::data(bytes.into()))))
+    }
+}
+
 #[tokio::test]
 async fn a_node_is_let_in_by_a_token_and_speaks_for_itself_alone() {
     let hub = TlsHub::start();
@@ -169,6 +185,23 @@ async fn a_ban_holds_within_a_second_on_a_connection_that_is_open() {
     assert!(hub.told(&["node", "list"]).contains("banned"));
     hub.told(&["node", "unban", &serial]);
     assert_eq!(code(3).await.0, 200);
+}
+
+#[tokio::test]
+async fn who_is_banned_while_his_body_is_on_its_way_is_banned() {
+    let hub = TlsHub::start();
+    let mw1 = hub.member(&hub.token(&[]), "mw1").await;
+    let event = serde_json::to_vec(&[full("mw1", 1)]).unwrap();
+    let (first, second) = (event[..10].to_vec(), event[10..].to_vec());
+    let (send, receive) = tokio::sync::mpsc::channel::<Vec<u8>>(2);
+    send.send(first).await.unwrap();
+    let request = mw1.client.post(format!("{}/v1/events", hub.url)).header("content-type", BATCH);
+    let sending = tokio::spawn(request.body(reqwest::Body::wrap(Parts(receive))).send());
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    hub.told(&["node", "ban", "mw1"]);
+    send.send(second).await.unwrap();
+    drop(send);
+    assert_eq!(sending.await.unwrap().unwrap().status(), 403);
 }
 
 #[tokio::test]

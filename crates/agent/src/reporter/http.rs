@@ -187,8 +187,7 @@ impl Link {
     }
 }
 
-/// The batch as gzip, where it is worth it. The fastest level: it leaves a sixth of a report, and the slowest a seventh for
-/// four times the work.
+/// The batch as gzip, where it is worth it. The fastest level: the next ones save a percent more for several times the work.
 fn pack(batch: &[u8]) -> Option<Vec<u8>> {
     if batch.len() < WORTH_PACKING {
         return None;

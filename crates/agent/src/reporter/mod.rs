@@ -332,7 +332,7 @@ impl Shared {
         if identity.is_none() && config.enroll.is_some() {
             let why = self.hub.borrow().trouble.clone();
             let why = why.unwrap_or_else(|| Shut::NotEnrolled.sentence().to_owned());
-            self.show(|hub| hub.shut = Some(Shut::NotEnrolled));
+            self.show(|hub| hub.shut = hub.shut.or(Some(Shut::NotEnrolled)));
             return Answer::Later { why, after: None };
         }
         let link = match self.link(&config, identity.as_deref()) {

@@ -17,10 +17,13 @@ use axum::extract::{Extension, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use serde::Serialize;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a body may take to arrive.
 const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long what is known of a certificate may be believed.
+const FRESH: Duration = Duration::from_millis(250);
 
 /// What became of a request's events.
 #[derive(Debug, Serialize)]
@@ -37,8 +40,7 @@ pub(super) async fn events(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Json<Receipt>, Problem> {
-    let admission = admitted(&hub, &peer).await?;
-    let body = read(&hub, request).await?;
+    let (admission, body) = hear(&hub, &peer, request).await?;
     store(&hub, admission, body).await
 }
 
@@ -47,8 +49,7 @@ pub(super) async fn heartbeat(
     Extension(peer): Extension<Peer>,
     request: Request,
 ) -> Result<Json<Receipt>, Problem> {
-    let admission = admitted(&hub, &peer).await?;
-    let body = read(&hub, request).await?;
+    let (admission, body) = hear(&hub, &peer, request).await?;
     let beats = body.events.iter().filter(|event| matches!(event, Incoming::Beat(_))).count()
         + body.refused.iter().filter(|event| event.kind == Kind::Heartbeat).count();
     if beats != 1 || body.events.len() + body.refused.len() + body.ignored != 1 {
@@ -59,6 +60,13 @@ pub(super) async fn heartbeat(
         ));
     }
     store(&hub, admission, body).await
+}
+
+/// A body, and what is known of who sent it. Where it took its time, that is asked again: it may be banned by now.
+async fn hear(hub: &Hub, peer: &Peer, request: Request) -> Result<(Option<Admission>, Body), Problem> {
+    let (began, admission) = (Instant::now(), admitted(hub, peer).await?);
+    let body = read(hub, request).await?;
+    if began.elapsed() < FRESH { Ok((admission, body)) } else { Ok((admitted(hub, peer).await?, body)) }
 }
 
 async fn read(hub: &Hub, request: Request) -> Result<Body, Problem> {
