@@ -117,7 +117,9 @@ impl Link {
             .tcp_keepalive(Duration::from_secs(15))
             .tcp_keepalive_interval(Duration::from_secs(5))
             .tcp_keepalive_retries(3)
-            .tcp_user_timeout(Duration::from_secs(20))
+            // A router that has forgotten the connection swallows what is sent on it: soon enough for another one to
+            // bring the report within 15 s.
+            .tcp_user_timeout(Duration::from_secs(8))
             .pool_max_idle_per_host(1);
         if let Some(path) = &config.hub_ca {
             let pem = evenkeel_host::files::read(path, 1 << 20).map_err(LinkError::Read)?.unwrap_or_default();
