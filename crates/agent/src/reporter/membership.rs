@@ -81,7 +81,7 @@ impl Shared {
         let doubted = *self.doubt.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match (good, &config.enroll) {
             (Some(known), Some(enroll)) if doubted == Some(known.print) => {
-                self.enrol(&config, enroll).await?
+                self.enrol(&config, enroll).await?;
             }
             (Some(known), _) if known.renew_at() > now => {
                 let left = u64::try_from(known.renew_at() - now).unwrap_or_default();

@@ -97,8 +97,8 @@ pub struct Problem {
     #[serde(skip)]
     again: Option<u32>,
     /// Which problem it is, for programs.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none", serialize_with = "urn")]
-    kind: Option<&'static str>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<Word>,
     title: &'static str,
     status: u16,
     detail: String,
@@ -120,7 +120,7 @@ impl Problem {
 
     /// With a word for programs.
     fn of(self, word: &'static str) -> Self {
-        Self { kind: Some(word), ..self }
+        Self { kind: Some(Word(word)), ..self }
     }
 
     /// With a time to come again (s).
@@ -129,9 +129,14 @@ impl Problem {
     }
 }
 
-#[expect(clippy::ref_option, reason = "serde's signature")]
-fn urn<S: serde::Serializer>(word: &Option<&'static str>, to: S) -> Result<S::Ok, S::Error> {
-    to.collect_str(&format_args!("urn:evenkeel:problem:{}", word.unwrap_or_default()))
+/// A problem's name, which is written as a URN.
+#[derive(Debug)]
+struct Word(&'static str);
+
+impl Serialize for Word {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("urn:evenkeel:problem:{}", self.0))
+    }
 }
 
 impl IntoResponse for Problem {
