@@ -256,7 +256,7 @@ async fn a_certificate_is_renewed_with_itself_and_no_use_after_its_end() {
     let new = format!("{}{}", key.serialize_pem(), given["certificate"].as_str().unwrap());
     let new = hub.client(Some(&new));
     assert_eq!(hub.send(&new, &[full("mw1", 2)]).await.0, 200);
-    tokio::time::sleep(Duration::from_millis(2000)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     // On the connection that is open still, and at a new handshake.
     let (code, problem) = hub.send(&old.client, &[full("mw1", 3)]).await;
     assert_eq!((code, word(&problem)), (401, "unknown_certificate"));
