@@ -261,7 +261,9 @@ async fn a_certificate_is_renewed_with_itself_and_no_use_after_its_end() {
     let (code, problem) = hub.send(&old.client, &[full("mw1", 3)]).await;
     assert_eq!((code, word(&problem)), (401, "unknown_certificate"));
     let late = hub.client(Some(&old.pem)).post(format!("{}/v1/renew", hub.url)).json(&json!({"csr": csr}));
-    assert!(late.send().await.is_err(), "an old certificate ends the handshake");
+    // A certificate's last second is good in the handshake still; the store is more exact.
+    let late = late.send().await;
+    assert!(late.is_err() || late.is_ok_and(|answer| answer.status() == 401), "an old certificate is no use");
     assert_eq!(hub.send(&new, &[full("mw1", 3)]).await.0, 200);
 }
 
