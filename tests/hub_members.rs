@@ -119,7 +119,7 @@ fn a_node_is_let_in_renews_by_itself_and_goes_on_enforcing_when_it_is_banned() {
 
     // The token is spent and is not needed: certificates follow one another, and reports go on.
     node.sh("rm /etc/evenkeel/enroll.token");
-    until("it was renewed twice", Duration::from_secs(60), || hub.certificates() >= 3);
+    until("it was renewed twice", Duration::from_mins(1), || hub.certificates() >= 3);
     drift(&node, 7002);
     until("it is told under the new one", SOON, || hub.knows("n1", 7002));
 
