@@ -41,6 +41,15 @@ impl Incoming {
             Self::Beat(event) => &event.data.node.name,
         }
     }
+
+    /// Who says it: source, subject, and the node in the data.
+    #[must_use]
+    pub fn said_by(&self) -> (&str, &str, &evenkeel_report::Node) {
+        match self {
+            Self::Report(event) => (&event.source, &event.subject, &event.data.node),
+            Self::Beat(event) => (&event.source, &event.subject, &event.data.node),
+        }
+    }
 }
 
 /// The kinds of events, as they are counted.

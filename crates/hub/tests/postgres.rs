@@ -7,10 +7,11 @@ mod common;
 use common::cluster::{Cluster, sql, try_sql};
 use common::stores::{Kind, Where, address, dump_postgres, dump_sqlite};
 use common::{Hub, T0, beat, item, report, seq};
-use evenkeel_hub::config::Location;
+use evenkeel_hub::config::{File, Overrides, settle};
 use evenkeel_hub::liveness::liveness;
 use evenkeel_hub::store::Store;
-use evenkeel_hub::store::postgres::{PgStore, PgView};
+use evenkeel_hub::store::postgres::{PgRegistry, PgStore, PgView};
+use evenkeel_hub::store::registry::{Enrol, NewCertificate, Refusal, Registry, Token};
 use evenkeel_hub::store::{StoreError, Taken, View};
 use evenkeel_hub::wire::Incoming;
 use evenkeel_hub::writer::{Clock, WriteError, commit};
@@ -50,10 +51,10 @@ fn a_database_of_version_1_becomes_the_newest_and_keeps_its_rows() {
     sql(
         &url,
         "DROP INDEX items_open; DROP INDEX history_repairs; DROP TABLE meta; \
-         DROP TABLE slots; DROP INDEX items_facts; DELETE FROM schema_version WHERE version > 1",
+         DROP TABLE slots, tokens, enrolments, certificates, marks; DROP INDEX items_facts; DELETE FROM schema_version WHERE version > 1",
     );
     let mut store = open(&url);
-    assert_eq!(one(&url, "SELECT max(version) FROM schema_version"), "3");
+    assert_eq!(one(&url, "SELECT max(version) FROM schema_version"), "4");
     assert_eq!(dump_postgres(&url), before);
     store.note_up(T0).unwrap();
     assert_eq!(store.last_up().unwrap(), Some(T0));
@@ -72,7 +73,7 @@ fn many_hubs_may_start_at_once_on_an_empty_database() {
     for one in starting {
         one.join().unwrap();
     }
-    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "3");
+    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "4");
     assert_eq!(one(&url, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'history'::regclass"), "4");
 }
 
@@ -82,7 +83,7 @@ fn a_database_of_a_newer_hub_is_refused_with_what_to_do() {
     drop(open(&url));
     sql(&url, "INSERT INTO schema_version (version) VALUES (99)");
     let why = PgStore::open(&address(&url)).unwrap_err().to_string();
-    assert!(why.contains("has schema version 99, this hub knows up to 3: run a newer evenkeel-hub"), "{why}");
+    assert!(why.contains("has schema version 99, this hub knows up to 4: run a newer evenkeel-hub"), "{why}");
 }
 
 #[test]
@@ -119,6 +120,59 @@ fn two_hubs_on_one_database_leave_what_one_would() {
         hub.join().unwrap();
     }
     assert_eq!(dump_postgres(&url), alone.dump());
+}
+
+fn token(uses: u32) -> Token {
+    let (id, hash, nodes) = ("t1".to_owned(), "hash".to_owned(), "mw*".to_owned());
+    Token { id, hash, nodes, labels: BTreeMap::new(), made: T0, until: T0 + 1, uses, used: 0, revoked: false }
+}
+
+fn enrol(node: &str) -> Enrol {
+    let (serial, key) = (format!("serial-{node}"), format!("key-{node}"));
+    let certificate = NewCertificate { serial, key, from: T0, until: T0 + DAY };
+    Enrol { token: "hash".to_owned(), node: node.to_owned(), now: T0, certificate }
+}
+
+#[test]
+fn a_token_for_three_lets_three_in_however_many_hubs_it_is_shown_to_at_once() {
+    let at = Where::new(Kind::Postgres);
+    drop(at.store());
+    PgRegistry::new(&address(&at.url())).add_token(&token(3)).unwrap();
+    let asking: Vec<_> = (0..10)
+        .map(|n| {
+            let registry = PgRegistry::new(&address(&at.url()));
+            std::thread::spawn(move || registry.enrol(&enrol(&format!("mw{n}"))).unwrap())
+        })
+        .collect();
+    let answers: Vec<_> = asking.into_iter().map(|one| one.join().unwrap()).collect();
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 3);
+    assert!(answers.iter().all(|answer| matches!(answer, Ok(()) | Err(Refusal::UsedUp))), "{answers:?}");
+    let registry = PgRegistry::new(&address(&at.url()));
+    assert_eq!((registry.tokens().unwrap()[0].used, registry.certificates().unwrap().len()), (3, 3));
+}
+
+#[test]
+fn what_is_registered_twice_because_its_answer_was_lost_is_there_once() {
+    let at = Where::new(Kind::Postgres);
+    drop(at.store());
+    let registry = PgRegistry::new(&address(&at.url()));
+    for _ in 0..2 {
+        registry.add_token(&token(1)).unwrap();
+        registry.enrol(&enrol("mw1")).unwrap().unwrap();
+    }
+    let enrolment = registry.admission("serial-mw1").unwrap().unwrap().enrolment;
+    // Every connection is ended behind its back; whoever asks next makes another.
+    sql(
+        &at.url(),
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+    assert!(registry.bind(enrolment, "urn:a").unwrap());
+    let admission = registry.admission("serial-mw1").unwrap().unwrap();
+    assert_eq!(admission.source.as_deref(), Some("urn:a"));
+    assert_eq!((registry.tokens().unwrap()[0].used, registry.certificates().unwrap().len()), (1, 1));
+    let other = Token { hash: "other".to_owned(), ..token(1) };
+    assert!(registry.add_token(&other).is_err(), "another token of that id is not lost in silence");
 }
 
 #[test]
@@ -264,13 +318,14 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_there_twice_when_both_are_k
 #[test]
 fn a_database_that_is_away_makes_requests_wait_and_nobody_silent() {
     let mut cluster = Cluster::new("");
-    let at = Location::Postgres(Box::new(address(&cluster.database())));
+    let file = File { store: cluster.database(), ..File::default() };
+    let config = settle(file, Overrides::default()).unwrap();
     let now = Arc::new(AtomicI64::new(T0));
     let clock: Clock = {
         let now = Arc::clone(&now);
         Arc::new(move || now.load(Ordering::SeqCst))
     };
-    let served = evenkeel_hub::open(&at, Duration::from_hours(24), BTreeMap::new(), clock).unwrap();
+    let served = evenkeel_hub::open(&config, clock).unwrap();
     let hub = served.hub;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let write = |name: &str, n: u64| runtime.block_on(hub.writer.write(vec![told(name, n, Status::Pending)]));

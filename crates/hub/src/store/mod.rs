@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod postgres;
+pub mod registry;
 mod rows;
 mod slots;
 pub mod sqlite;

@@ -11,6 +11,7 @@
 
 pub mod cluster;
 pub mod stores;
+pub mod tls;
 
 use evenkeel_report::{
     Agent, Change, Counts, Drift, Event, HEARTBEAT_V1, Heartbeat, Item, Layer, Mode, Node, Pass, REPORT_V1,

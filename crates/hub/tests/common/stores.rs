@@ -72,6 +72,28 @@ impl Where {
         }
     }
 
+    /// Every token as it is kept.
+    pub fn tokens(&self) -> String {
+        let rows = match self.kind {
+            Kind::Sqlite => {
+                let conn = rusqlite::Connection::open(self.file()).unwrap();
+                let mut found = conn.prepare("SELECT id || hash || nodes || labels FROM tokens").unwrap();
+                found
+                    .query_map([], |row| row.get(0))
+                    .unwrap()
+                    .collect::<rusqlite::Result<Vec<String>>>()
+                    .unwrap()
+            }
+            _ => sql(&self.url(), "SELECT t::text FROM tokens t").into_iter().flatten().flatten().collect(),
+        };
+        rows.join("\n")
+    }
+
+    /// The folder of SQLite's files.
+    pub fn dir(&self) -> std::path::PathBuf {
+        self.file().parent().unwrap().to_owned()
+    }
+
     fn file(&self) -> std::path::PathBuf {
         let folder = self.dir.path().join("state");
         std::fs::create_dir_all(&folder).unwrap();
@@ -92,7 +114,11 @@ impl Drop for Where {
         if let Some(url) = self.database.take() {
             let tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'nodes'";
             if sql(&url, tables)[0][0].as_deref() == Some("1") {
-                sql(&url, "TRUNCATE nodes, pulses, items, history, meta, slots RESTART IDENTITY");
+                sql(
+                    &url,
+                    "TRUNCATE nodes, pulses, items, history, meta, slots, tokens, enrolments, \
+                      certificates, marks RESTART IDENTITY",
+                );
             }
             IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(url);
         }

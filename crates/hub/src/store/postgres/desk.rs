@@ -97,7 +97,8 @@ impl Desk {
     }
 }
 
-async fn ask(
+/// One statement, prepared once for each connection.
+pub(super) async fn ask(
     it: Asker<'_>,
     text: &'static str,
     with: &[&(dyn ToSql + Sync)],

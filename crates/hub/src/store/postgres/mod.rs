@@ -9,6 +9,7 @@ mod desk;
 mod flush;
 mod ground;
 mod link;
+mod registry;
 mod rows;
 mod schema;
 mod slots;
@@ -16,6 +17,7 @@ mod tls;
 mod view;
 
 pub use address::{Address, Tls};
+pub use registry::PgRegistry;
 pub use slots::PgSlots;
 pub use view::PgView;
 

@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::store::{Result, StoreError};
 
 /// One step per version; `schema_version` has a row for each that was taken.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     // 1: nodes as they stand and what every heartbeat changes of them, items as they stand, what changed.
     r#"CREATE TABLE nodes (
          id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -60,6 +60,42 @@ pub(super) const MIGRATIONS: [&str; 3] = [
          PRIMARY KEY (grp, id)
        );
        CREATE INDEX items_facts ON items (node, id) WHERE detail LIKE '%"facts":{"%';"#,
+    // 4: who may speak. Times are unix ms, the hub's clock.
+    r#"CREATE TABLE tokens (
+         id      text COLLATE "C" PRIMARY KEY,
+         hash    text COLLATE "C" NOT NULL UNIQUE,  -- SHA-256 of the token
+         nodes   text NOT NULL,                     -- a glob over names
+         labels  text NOT NULL,                     -- JSON
+         made    bigint NOT NULL,
+         until   bigint NOT NULL,
+         uses    bigint NOT NULL,
+         used    bigint NOT NULL,
+         revoked boolean NOT NULL
+       );
+       CREATE TABLE enrolments (
+         id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+         name   text COLLATE "C" NOT NULL,
+         token  text COLLATE "C" NOT NULL,
+         key    text COLLATE "C" NOT NULL,          -- SHA-256 of the first public key
+         labels text NOT NULL,                      -- JSON
+         source text COLLATE "C",                   -- who it speaks as, once it has
+         at     bigint NOT NULL
+       );
+       CREATE INDEX enrolments_by_name ON enrolments (name, id);
+       CREATE INDEX enrolments_by_source ON enrolments (source) WHERE source IS NOT NULL;
+       CREATE TABLE certificates (
+         serial    text COLLATE "C" PRIMARY KEY,
+         enrolment bigint NOT NULL,
+         key       text COLLATE "C" NOT NULL,       -- SHA-256 of its public key
+         since     bigint NOT NULL,
+         until     bigint NOT NULL,
+         banned    boolean NOT NULL
+       );
+       CREATE TABLE marks (                         -- names that are shut out
+         name text COLLATE "C" PRIMARY KEY,
+         mark text NOT NULL,                        -- banned, removed
+         at   bigint NOT NULL
+       );"#,
 ];
 
 /// The advisory lock under which the schema is changed: any number that is always the same.
