@@ -115,7 +115,7 @@ impl Shared {
         let pending = pending.map_err(|error| Setback::of(&error))?;
         let csr = pending.request().map_err(|error| Setback::of(&error))?;
         let body = serde_json::json!({"token": token, "node": config.node, "csr": csr});
-        let link = self.fresh_link(config, None)?;
+        let link = fresh_link(config, None)?;
         let given = link.ask("/v1/enroll", &body).await;
         self.receive(given, pending, config).await?;
         tracing::info!("the hub let this node in");
@@ -128,16 +128,11 @@ impl Shared {
         let pending = pending.map_err(|error| Setback::of(&error))?.map_err(|error| Setback::of(&error))?;
         let csr = pending.request().map_err(|error| Setback::of(&error))?;
         let known = self.identity.borrow().clone();
-        let link = self.fresh_link(config, known.as_deref())?;
+        let link = fresh_link(config, known.as_deref())?;
         let given = link.ask("/v1/renew", &serde_json::json!({"csr": csr})).await;
         self.receive(given, pending, config).await?;
         tracing::info!("the hub renewed this node's certificate");
         Ok(())
-    }
-
-    fn fresh_link(&self, config: &Config, known: Option<&Identity>) -> Result<Link, Setback> {
-        let hub = config.hub.as_deref().unwrap_or_default();
-        Link::new(hub, config, known).map_err(|error| Setback::of(&error))
     }
 
     async fn receive(&self, given: Given, pending: Pending, config: &Config) -> Result<(), Setback> {
@@ -152,4 +147,9 @@ impl Shared {
         self.identity.send_replace(Some(Arc::new(kept)));
         Ok(())
     }
+}
+
+fn fresh_link(config: &Config, known: Option<&Identity>) -> Result<Link, Setback> {
+    let hub = config.hub.as_deref().unwrap_or_default();
+    Link::new(hub, config, known).map_err(|error| Setback::of(&error))
 }
