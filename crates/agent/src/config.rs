@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub(crate) hub_ca: Option<PathBuf>,
     /// Who keeps the slots of the fleet, without a slash at its end; none means that nothing that needs one is done.
     pub(crate) fleet_lock: Option<String>,
+    /// What lets this node in at a hub that asks for certificates.
+    pub(crate) enroll: Option<Enroll>,
     /// How often the source is asked.
     pub(crate) poll_interval: Duration,
     /// How often every item is looked at although nothing woke us.
@@ -42,6 +44,15 @@ pub(crate) struct Config {
     pub(crate) run_dir: PathBuf,
     /// The most bytes that unsent reports may take on disk.
     pub(crate) spool_cap: u64,
+}
+
+/// Where the token is that lets this node in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Enroll {
+    /// In a file.
+    TokenFile(PathBuf),
+    /// In a credential of the unit.
+    Credential(String),
 }
 
 /// Why there is no configuration.
@@ -79,6 +90,7 @@ struct Raw {
     hub: Option<serde_yaml::Spanned<String>>,
     hub_ca: Option<serde_yaml::Spanned<String>>,
     fleet_lock: Option<serde_yaml::Spanned<String>>,
+    enroll: Option<serde_yaml::Spanned<RawEnroll>>,
     poll_interval: Option<serde_yaml::Spanned<String>>,
     pass_interval: Option<serde_yaml::Spanned<String>>,
     report_interval: Option<serde_yaml::Spanned<String>>,
@@ -87,11 +99,19 @@ struct Raw {
     spool_cap: Option<serde_yaml::Spanned<String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEnroll {
+    token_file: Option<serde_yaml::Spanned<String>>,
+    credential: Option<serde_yaml::Spanned<String>>,
+}
+
 impl Config {
     /// Where slots of the fleet are asked for.
     pub(crate) fn slots(&self) -> Option<evenkeel_host::FleetLock> {
         let url = self.fleet_lock.clone()?;
-        Some(evenkeel_host::FleetLock { url, ca: self.hub_ca.clone(), node: self.node.clone() })
+        let (ca, node, state_dir) = (self.hub_ca.clone(), self.node.clone(), self.state_dir.clone());
+        Some(evenkeel_host::FleetLock { url, ca, node, state_dir: Some(state_dir) })
     }
 
     /// Read the file at `path`, then the variables over it.
@@ -125,9 +145,11 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let raw = parse_raw(path, text)?;
         let from = Layers { path, env };
+        let enroll_at = raw.enroll.as_ref().map_or(1, |enroll| enroll.defined.line());
+        let enroll = from.enroll(raw.enroll.map(|enroll| enroll.value).unwrap_or_default())?;
         let hub = from.get("hub", raw.hub, hub_url)?.flatten();
         let fleet_lock = from.get("fleet_lock", raw.fleet_lock, hub_url)?;
-        Ok(Self {
+        let config = Self {
             fleet_lock: fleet_lock.unwrap_or_else(|| hub.clone()),
             hub,
             node: from.get("node", raw.node, node_name)?.unwrap_or_else(|| hostname.to_owned()),
@@ -135,6 +157,7 @@ impl Config {
             ssh_key: from.get("ssh_key", raw.ssh_key, absolute)?,
             ssh_known_hosts: from.get("ssh_known_hosts", raw.ssh_known_hosts, absolute)?,
             hub_ca: from.get("hub_ca", raw.hub_ca, absolute)?,
+            enroll,
             poll_interval: from.get("poll_interval", raw.poll_interval, interval)?.unwrap_or(SECONDS_30),
             pass_interval: from.get("pass_interval", raw.pass_interval, interval)?.unwrap_or(SECONDS_60),
             report_interval: from
@@ -145,7 +168,27 @@ impl Config {
                 .unwrap_or_else(|| "/var/lib/evenkeel".into()),
             run_dir: from.get("run_dir", raw.run_dir, absolute)?.unwrap_or_else(|| "/run/evenkeel".into()),
             spool_cap: from.get("spool_cap", raw.spool_cap, size)?.unwrap_or(16 << 20),
-        })
+        };
+        config.check_enroll().map_err(|message| ConfigError::Bad {
+            path: path.to_owned(),
+            line: enroll_at,
+            message,
+        })?;
+        Ok(config)
+    }
+
+    /// A token is shown to the hub alone: to one whose certificate is vouched for by somebody who was named.
+    fn check_enroll(&self) -> Result<(), String> {
+        let Some(hub) = self.hub.as_ref().filter(|_| self.enroll.is_some()) else { return Ok(()) };
+        if !hub.starts_with("https://") {
+            return Err("enroll: a token is never sent in the clear; write `hub: https://…`".to_owned());
+        }
+        if self.hub_ca.is_none() {
+            let why = "enroll: name with `hub_ca` who vouches for the hub: a copy of its ca.pem, compared by \
+                       `evenkeel-hub ca show`";
+            return Err(why.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -180,7 +223,7 @@ impl Layers<'_> {
         raw: Option<serde_yaml::Spanned<String>>,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, ConfigError> {
-        let name = format!("EVENKEEL_{}", key.to_ascii_uppercase());
+        let name = format!("EVENKEEL_{}", key.to_ascii_uppercase().replace('.', "_"));
         if let Some(text) = (self.env)(&name) {
             return read(&text).map(Some).map_err(|why| ConfigError::Variable(name, why));
         }
@@ -192,6 +235,24 @@ impl Layers<'_> {
             message: format!("{key}: {why}"),
         })
     }
+}
+
+impl Layers<'_> {
+    fn enroll(&self, raw: RawEnroll) -> Result<Option<Enroll>, ConfigError> {
+        let file = self.get("enroll.token_file", raw.token_file, absolute)?;
+        let credential = self.get("enroll.credential", raw.credential, credential)?;
+        // The more direct of the two, where both are named.
+        Ok(file.map(Enroll::TokenFile).or(credential.map(Enroll::Credential)))
+    }
+}
+
+/// A name that systemd takes for a credential, and that is no path.
+fn credential(text: &str) -> Result<String, String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if text.is_empty() || text.len() > 255 || text.starts_with('.') || !text.chars().all(good) {
+        return Err("write the name of a credential: letters, digits, `-`, `_` and `.`".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn node_name(text: &str) -> Result<String, String> {
@@ -263,7 +324,7 @@ fn size(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{Config, ConfigError};
+    use super::{Config, ConfigError, Enroll};
     use std::path::Path;
     use std::time::Duration;
 
@@ -340,6 +401,26 @@ mod tests {
             assert!(told.contains(word) && !told.contains("secret"), "{text}: {told}");
             assert!(!told.contains('\n') && !told.contains(" at line "), "{told}");
         }
+    }
+
+    #[test]
+    fn a_token_is_for_a_hub_that_is_known_for_certain() {
+        let whole = "hub: https://h.example\nhub_ca: /ca.pem\nenroll:\n  token_file: /t\n";
+        assert_eq!(parse(whole, &[]).unwrap().enroll, Some(Enroll::TokenFile("/t".into())));
+        let named = whole.replace("token_file: /t", "credential: hub-token");
+        assert_eq!(parse(&named, &[]).unwrap().enroll, Some(Enroll::Credential("hub-token".into())));
+        for (text, line, word) in [
+            ("hub: http://h.example\nhub_ca: /ca.pem\nenroll: {token_file: /t}\n", 3, "in the clear"),
+            ("hub: https://h.example\nenroll: {token_file: /t}\n", 2, "hub_ca"),
+            ("hub: https://h.example\nhub_ca: /c\nenroll:\n  token: abc\n", 4, "token"),
+            ("hub: https://h.example\nhub_ca: /c\nenroll: {credential: ../x}\n", 3, "credential"),
+        ] {
+            let told = complaint(text);
+            assert!(told.starts_with(&format!("/etc/evenkeel/agent.yaml:{line}: ")), "{text}: {told}");
+            assert!(told.contains(word), "{told}");
+        }
+        let env = [("EVENKEEL_ENROLL_TOKEN_FILE", "/other")];
+        assert_eq!(parse(whole, &env).unwrap().enroll, Some(Enroll::TokenFile("/other".into())));
     }
 
     #[test]

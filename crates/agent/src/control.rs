@@ -92,6 +92,12 @@ pub(crate) struct Hub {
     pub(crate) spool: Spool,
     /// Reports it will never take.
     pub(crate) refused: u64,
+    /// How it shuts this node out, where it does: `not_enrolled`, `banned`, …
+    #[serde(default)]
+    pub(crate) shut: Option<String>,
+    /// Until when this node's certificate holds.
+    #[serde(default)]
+    pub(crate) certified_until: Option<evenkeel_report::Timestamp>,
 }
 
 /// What the socket is joined to.
@@ -209,6 +215,8 @@ impl Joints {
                 trouble: hub.trouble,
                 spool: hub.spool,
                 refused: hub.refused,
+                shut: hub.shut.map(|shut| shut.word().to_owned()),
+                certified_until: hub.certified_until.and_then(evenkeel_report::Timestamp::from_unix_ms),
             },
             rss_bytes: evenkeel_host::identity::rss_bytes(),
             items,

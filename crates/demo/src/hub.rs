@@ -22,7 +22,7 @@ pub(crate) const ROLE: &str = "hub";
 /// The hub itself: `hub ADDRESS STORE`.
 pub(crate) fn serve(arguments: &[String]) -> Result<()> {
     let [listen, store] = arguments else { return Err(Trouble::told("hub ADDRESS STORE")) };
-    let over = Overrides { listen: Some(listen.clone()), store: Some(store.clone()), insecure_listen: false };
+    let over = Overrides { listen: Some(listen.clone()), store: Some(store.clone()), ..Overrides::default() };
     let config = config::settle(config::File::default(), over);
     let config = config.map_err(|why| Trouble::told(why.to_string()))?;
     tracing_subscriber::fmt()

@@ -15,6 +15,7 @@ mod guard;
 mod holders;
 pub mod identity;
 mod looking;
+pub mod membership;
 mod mirror;
 pub mod mountinfo;
 mod mounting;

@@ -4,7 +4,7 @@
 //! anything else, leaves the node as it is. No redirect is followed and no proxy taken from the environment; plain HTTP is
 //! spoken on this machine only, because whoever is on the way could grant what he likes.
 
-use crate::files;
+use crate::{files, membership};
 use evenkeel_core::{Class, Fault, chain};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -27,6 +27,8 @@ pub struct FleetLock {
     pub ca: Option<PathBuf>,
     /// This node's name.
     pub node: String,
+    /// The agent's state folder, where it keeps the certificate that this node is known by.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// What is known of slots here; shared by every lane.
@@ -153,7 +155,21 @@ fn client(at: &FleetLock) -> Result<reqwest::Client, String> {
         }
         builder = builder.tls_certs_only(certificates);
     }
+    if let Some(identity) = identity(at)? {
+        builder = builder.identity(identity);
+    }
     builder.build().map_err(|error| chain(&error))
+}
+
+/// What this node is known by, where it was let in. It is read anew for each question, as it is renewed from time to time.
+fn identity(at: &FleetLock) -> Result<Option<reqwest::Identity>, String> {
+    let Some(state_dir) = at.state_dir.as_deref().filter(|_| at.url.starts_with("https://")) else {
+        return Ok(None);
+    };
+    let path = membership::identity_file(state_dir);
+    let pem = membership::identity(state_dir).map_err(|error| format!("read {}: {error}", path.display()))?;
+    let read = pem.map(|pem| reqwest::Identity::from_pem(&pem)).transpose();
+    read.map_err(|error| format!("use this node's certificate in {}: {}", path.display(), chain(&error)))
 }
 
 #[cfg(test)]
@@ -182,7 +198,7 @@ mod tests {
 
     fn slots(url: &str) -> Slots {
         let slots = Slots::default();
-        slots.ask_at(Some(FleetLock { url: url.to_owned(), ca: None, node: "mw1".into() }));
+        slots.ask_at(Some(FleetLock { url: url.to_owned(), ca: None, node: "mw1".into(), state_dir: None }));
         slots
     }
 
@@ -214,6 +230,82 @@ mod tests {
         assert!(fault.class == Class::Waiting && chain(&fault).contains("refused"), "{}", chain(&fault));
         let fault = Slots::default().take("middleware", "service").unwrap_err();
         assert!(chain(&fault).contains("fleet_lock"), "{}", chain(&fault));
+    }
+
+    /// A server over TLS that hears nobody without a certificate of its authority; what it was asked, or nothing. And what
+    /// a node needs to speak to it: the authority, and a key with its certificate.
+    fn guarded() -> (String, std::thread::JoinHandle<Option<String>>, String, String) {
+        use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+        use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+        use std::sync::Arc;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let certified = |name: &str| {
+            let key = KeyPair::generate().unwrap();
+            let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+            (params.signed_by(&key, &authority).unwrap(), key)
+        };
+        let ((own, own_key), (node, node_key)) = (certified("127.0.0.1"), certified("mw1"));
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(authority.der().clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let verifier =
+            rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+        let builder =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(own_key.serialize_der()));
+        let config = builder.unwrap().with_client_cert_verifier(verifier.build().unwrap());
+        let config = Arc::new(config.with_single_cert(vec![own.der().clone()], key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let thread = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut tls = rustls::ServerConnection::new(config).unwrap();
+            let mut tls = rustls::Stream::new(&mut tls, &mut stream);
+            let (mut asked, mut piece) = (vec![], [0; 4096]);
+            while !String::from_utf8_lossy(&asked).ends_with("}}") {
+                let length = tls.read(&mut piece).ok().filter(|length| *length > 0)?;
+                asked.extend_from_slice(&piece[..length]);
+            }
+            tls.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+            String::from_utf8(asked).ok()
+        });
+        (url, thread, authority.pem(), format!("{}{}", node_key.serialize_pem(), node.pem()))
+    }
+
+    #[test]
+    fn a_node_that_was_let_in_is_known_by_its_certificate_when_it_asks() {
+        for let_in in [true, false] {
+            let (url, asked, ca, identity) = guarded();
+            let folder = tempfile::tempdir().unwrap();
+            let ca_file = folder.path().join("ca.pem");
+            files::replace(&ca_file, ca.as_bytes(), 0o644).unwrap();
+            if let_in {
+                files::replace(&membership::identity_file(folder.path()), identity.as_bytes(), 0o600)
+                    .unwrap();
+            }
+            let state_dir = Some(folder.path().to_owned());
+            let slots = Slots::default();
+            slots.ask_at(Some(FleetLock { url, ca: Some(ca_file), node: "mw1".into(), state_dir }));
+            assert_eq!(slots.take("middleware", "service").is_ok(), let_in);
+            assert_eq!(asked.join().unwrap().is_some(), let_in);
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_does_not_read_is_told_with_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        files::replace(&membership::identity_file(folder.path()), b"spoilt", 0o600).unwrap();
+        let (url, state_dir) = ("https://127.0.0.1:1".to_owned(), Some(folder.path().to_owned()));
+        let slots = Slots::default();
+        slots.ask_at(Some(FleetLock { url, ca: None, node: "mw1".into(), state_dir }));
+        let fault = slots.take("middleware", "service").unwrap_err();
+        assert!(
+            fault.class == Class::Waiting && chain(&fault).contains("hub-identity.pem"),
+            "{}",
+            chain(&fault)
+        );
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn a_secret_is_never_readable_by_others_for_a_moment() {
         stop.store(true, Ordering::Relaxed);
         watch.join().unwrap()
     });
-    assert_eq!(seen, [PathBuf::new(); 0]);
+    assert_eq!(seen, Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `hub.yaml`: strict, and every error at its line. Command line over environment over file over default.
 
 use crate::slots::is_group;
+use crate::store::postgres::Address;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/evenkeel/hub.yaml";
+/// How long a node's certificate holds.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_hours(30 * 24);
 /// The most bytes of a configuration.
 const CAP: u64 = 256 * 1024;
 
@@ -19,8 +22,14 @@ const CAP: u64 = 256 * 1024;
 pub struct File {
     /// `ADDRESS:PORT` to listen on.
     pub listen: String,
-    /// `sqlite:PATH`.
+    /// The folder of the hub's authority: with it, `listen` speaks TLS and nodes show certificates.
+    pub tls: Option<PathBuf>,
+    /// With `tls`: `ADDRESS:PORT` of a second door that speaks plain HTTP, for the pages and the API alone.
+    pub listen_pages: Option<String>,
+    /// `sqlite:PATH` or `postgres://…`.
     pub store: String,
+    /// How many requests a second each node may send, and ten times as many at once.
+    pub requests_per_second: u32,
     /// Whether plain HTTP may be spoken beyond this machine.
     pub allow_plain_http: bool,
     /// How many days of history are kept.
@@ -33,7 +42,10 @@ impl Default for File {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8484".to_owned(),
+            tls: None,
+            listen_pages: None,
             store: "sqlite:/var/lib/evenkeel-hub/hub.db".to_owned(),
+            requests_per_second: 10,
             allow_plain_http: false,
             keep_days: 30,
             slots: BTreeMap::new(),
@@ -46,10 +58,51 @@ impl Default for File {
 pub struct Overrides {
     /// Over `listen`.
     pub listen: Option<String>,
+    /// Over `tls`.
+    pub tls: Option<PathBuf>,
+    /// Over `listen_pages`.
+    pub listen_pages: Option<String>,
+    /// How long a node's certificate holds, instead of 30 days.
+    pub certificate_life: Option<Duration>,
     /// Over `store`.
     pub store: Option<String>,
     /// Or-ed with `allow_plain_http`.
     pub insecure_listen: bool,
+    /// The whole command line: what stands there is seen by every user of the machine.
+    pub arguments: Vec<String>,
+}
+
+/// Where everything is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file of SQLite's.
+    Sqlite(PathBuf),
+    /// A database of PostgreSQL's.
+    Postgres(Box<Address>),
+}
+
+impl Location {
+    /// Reads `sqlite:PATH` or `postgres://…`.
+    ///
+    /// # Errors
+    /// When it is neither; the error says what to write instead.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            let address = Address::parse(text).map_err(|why| ConfigError::Postgres { why })?;
+            return Ok(Self::Postgres(Box::new(address)));
+        }
+        let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty());
+        path.map(|path| Self::Sqlite(path.into())).ok_or_else(|| ConfigError::Store { text: text.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Location {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(address) => f.write_str(&address.place()),
+        }
+    }
 }
 
 /// A configuration that holds together.
@@ -57,8 +110,16 @@ pub struct Overrides {
 pub struct Config {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
-    /// The database's file.
-    pub store: PathBuf,
+    /// The folder of the authority; none means plain HTTP.
+    pub tls: Option<PathBuf>,
+    /// Where the pages are shown in the clear besides.
+    pub pages: Vec<SocketAddr>,
+    /// How long a node's certificate holds.
+    pub certificate_life: Duration,
+    /// How many requests a second each node may send.
+    pub requests_per_second: u32,
+    /// Where everything is kept.
+    pub store: Location,
     /// How long history is kept.
     pub keep: Duration,
     /// How many slots a group has.
@@ -87,30 +148,53 @@ pub enum ConfigError {
         /// What is wrong there.
         why: String,
     },
-    /// `listen` is no address.
-    #[error("listen: {text:?} is no ADDRESS:PORT; write for example 127.0.0.1:8484")]
+    /// `listen` or `listen_pages` is no address.
+    #[error("{key}: {text:?} is no ADDRESS:PORT; write for example 127.0.0.1:8484")]
     Listen {
+        /// Which.
+        key: &'static str,
         /// What it says.
         text: String,
     },
     /// Plain HTTP would leave the machine.
     #[error(
-        "listen: {at} is reachable from other machines and this hub speaks plain HTTP: anybody on the way could \
-         read and forge reports. Listen on 127.0.0.1 or [::1], or, where the network itself is trusted or \
-         encrypted, say so with --insecure-listen or `allow_plain_http: true`"
+        "{key}: {at} is reachable from other machines and would speak plain HTTP: anybody on the way could read and \
+         forge what is said. Speak TLS (`evenkeel-hub ca init`, then `tls: DIR`), listen on 127.0.0.1 or [::1], or, \
+         where the network itself is trusted or encrypted, say so with --insecure-listen or `allow_plain_http: true`"
     )]
     PlainHttp {
+        /// Which door.
+        key: &'static str,
         /// The address.
         at: SocketAddr,
     },
     /// `store` names no store.
     #[error(
-        "store: {text:?} is no store; write sqlite:PATH, for example sqlite:/var/lib/evenkeel-hub/hub.db"
+        "store: {text:?} is no store; write sqlite:PATH, for example sqlite:/var/lib/evenkeel-hub/hub.db, or \
+         postgres://USER@HOST/DATABASE"
     )]
     Store {
         /// What it says.
         text: String,
     },
+    /// `store` names a PostgreSQL in a way that does not read. What it says may have a password in it and is not shown.
+    #[error("store: the postgres:// address does not read: {why}")]
+    Postgres {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A password on the command line.
+    #[error(
+        "--store: every user of this machine can read a password on a command line; take it out, and put it into the \
+         file that PGPASSFILE names (HOST:PORT:DATABASE:USER:PASSWORD, mode 0600)"
+    )]
+    PasswordShown,
+    /// There is a second door and no first.
+    #[error("listen_pages: without `tls` the pages are at `listen` already; leave one of the two out")]
+    SecondDoor,
+    /// `requests_per_second` is 0.
+    #[error("requests_per_second: 0 would let nobody speak; the least is 1")]
+    NoRequests,
     /// `keep_days` is 0.
     #[error("keep_days: 0 would keep no history at all; the least is 1")]
     KeepNothing,
@@ -161,34 +245,65 @@ fn parse(text: &str, path: &str) -> Result<File, ConfigError> {
 /// # Errors
 /// When something does not hold together; the error says what to write instead.
 pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
-    let text = over.listen.unwrap_or(file.listen);
-    let listen: Vec<SocketAddr> =
-        text.to_socket_addrs().map_err(|_| ConfigError::Listen { text: text.clone() })?.collect();
-    if listen.is_empty() {
-        return Err(ConfigError::Listen { text });
+    let tls = over.tls.or(file.tls);
+    let listen = addresses("listen", over.listen.unwrap_or(file.listen))?;
+    let pages = over.listen_pages.or(file.listen_pages).map(|text| addresses("listen_pages", text));
+    let pages = pages.transpose()?.unwrap_or_default();
+    if tls.is_none() && !pages.is_empty() {
+        return Err(ConfigError::SecondDoor);
     }
+    let clear = if tls.is_some() { ("listen_pages", &pages) } else { ("listen", &listen) };
     if !(over.insecure_listen || file.allow_plain_http)
-        && let Some(&at) = listen.iter().find(|at| !at.ip().is_loopback())
+        && let Some(&at) = clear.1.iter().find(|at| !at.ip().is_loopback())
     {
-        return Err(ConfigError::PlainHttp { at });
+        return Err(ConfigError::PlainHttp { key: clear.0, at });
     }
-    let text = over.store.unwrap_or(file.store);
-    let path = text.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-    let store = PathBuf::from(path.ok_or_else(|| ConfigError::Store { text: text.clone() })?);
+    if file.requests_per_second == 0 {
+        return Err(ConfigError::NoRequests);
+    }
+    let store = store(&over.store.unwrap_or(file.store), &over.arguments)?;
     if file.keep_days == 0 {
         return Err(ConfigError::KeepNothing);
     }
     if let Some((group, &slots)) = file.slots.iter().find(|(group, slots)| !is_group(group) || **slots == 0) {
         return Err(ConfigError::Slots { group: group.clone(), slots });
     }
-    let keep = Duration::from_secs(u64::from(file.keep_days) * 86_400);
-    Ok(Config { listen, store, keep, slots: file.slots })
+    Ok(Config {
+        listen,
+        tls,
+        pages,
+        certificate_life: over.certificate_life.unwrap_or(CERTIFICATE_LIFE),
+        requests_per_second: file.requests_per_second,
+        store,
+        keep: Duration::from_secs(u64::from(file.keep_days) * 86_400),
+        slots: file.slots,
+    })
+}
+
+/// The store that `text` names, on a command line of these arguments.
+///
+/// # Errors
+/// When it names none, or its password stands on the command line.
+pub fn store(text: &str, arguments: &[String]) -> Result<Location, ConfigError> {
+    let store = Location::parse(text)?;
+    if let Location::Postgres(address) = &store
+        && address.has_password()
+        && arguments.iter().any(|argument| argument.contains(text))
+    {
+        return Err(ConfigError::PasswordShown);
+    }
+    Ok(store)
+}
+
+fn addresses(key: &'static str, text: String) -> Result<Vec<SocketAddr>, ConfigError> {
+    let found: Vec<SocketAddr> = text.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
+    if found.is_empty() { Err(ConfigError::Listen { key, text }) } else { Ok(found) }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{File, Overrides, parse, settle};
+    use super::{File, Location, Overrides, parse, settle};
 
     #[test]
     fn an_unknown_key_is_named_with_its_line() {
@@ -218,15 +333,39 @@ mod tests {
     }
 
     #[test]
+    fn with_tls_other_machines_may_come_and_the_pages_stay_at_home() {
+        let tls = Some("/etc/evenkeel/hub".into());
+        let file = File { listen: "0.0.0.0:8443".to_owned(), tls, ..File::default() };
+        assert!(settle(file.clone(), Overrides::default()).unwrap().pages.is_empty());
+        let pages = |at: &str| File { listen_pages: Some(at.to_owned()), ..file.clone() };
+        assert_eq!(settle(pages("[::1]:80"), Overrides::default()).unwrap().pages.len(), 1);
+        let why = settle(pages("0.0.0.0:80"), Overrides::default()).unwrap_err().to_string();
+        assert!(why.starts_with("listen_pages: 0.0.0.0:80"), "{why}");
+        let why = settle(File { tls: None, ..pages("[::1]:80") }, Overrides::default()).unwrap_err();
+        assert!(why.to_string().contains("listen_pages"), "{why}");
+    }
+
+    #[test]
     fn the_command_line_is_over_the_file() {
         let over = Overrides {
             listen: Some("[::1]:9".to_owned()),
             store: Some("sqlite:x.db".to_owned()),
-            insecure_listen: false,
+            ..Overrides::default()
         };
         let config = settle(File::default(), over).unwrap();
         assert_eq!(config.listen, ["[::1]:9".parse().unwrap()]);
-        assert_eq!(config.store.to_str(), Some("x.db"));
+        assert_eq!(config.store, Location::Sqlite("x.db".into()));
+    }
+
+    #[test]
+    fn a_password_may_stand_in_the_file_and_not_on_the_command_line() {
+        let url = "postgres://hub:canary@127.0.0.1/fleet";
+        let file = File { store: url.to_owned(), ..File::default() };
+        let config = settle(file.clone(), Overrides::default()).unwrap();
+        assert!(!format!("{config:?} {}", config.store).contains("canary"));
+        let over = Overrides { arguments: vec![format!("--store={url}")], ..Overrides::default() };
+        let why = settle(file, over).unwrap_err().to_string();
+        assert!(why.contains("PGPASSFILE") && !why.contains("canary"), "{why}");
     }
 
     #[test]
@@ -246,5 +385,7 @@ mod tests {
         };
         assert!(wrong("8484", "sqlite:x").contains("127.0.0.1:8484"));
         assert!(wrong("127.0.0.1:1", "mysql://x").contains("sqlite:PATH"));
+        let why = wrong("127.0.0.1:1", "postgres://hub:canary@db1/fleet");
+        assert!(why.contains("sslmode=verify-full") && !why.contains("canary"), "{why}");
     }
 }

@@ -7,17 +7,23 @@
 //! GET  /api/v1/…, / ─► view (readers beside the writer) ─► liveness (derived on reading) ─► http, pages
 //! ```
 
+pub mod admin;
+pub mod ca;
 pub mod config;
+pub mod door;
 pub mod http;
 pub mod invariants;
 pub mod liveness;
 pub mod merge;
 pub mod metrics;
 mod pages;
+pub mod quota;
 mod serve;
 pub mod slots;
 pub mod store;
+pub mod unpack;
+pub mod who;
 pub mod wire;
 pub mod writer;
 
-pub use serve::{ServeError, Served, open, serve, slots_of};
+pub use serve::{ServeError, Served, open, registry, serve, slots_of, view_of, wall_clock};

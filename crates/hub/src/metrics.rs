@@ -2,6 +2,7 @@
 
 use crate::liveness::{self, HubTimes};
 use crate::store::NodeRow;
+use crate::who::Shut;
 use crate::wire::Kind;
 use evenkeel_report::{Liveness, Status};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -29,6 +30,11 @@ struct EventLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ShutLabel {
+    why: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LivenessLabel {
     liveness: &'static str,
 }
@@ -45,6 +51,9 @@ pub struct Metrics {
     events: Family<EventLabels, Counter>,
     malformed: Counter,
     turned_away: Counter,
+    shut: Family<ShutLabel, Counter>,
+    not_let_in: Counter,
+    too_many: Counter,
     queue: Gauge,
     /// How long a transaction took, from the first event to the disk (s).
     pub commit_seconds: Histogram,
@@ -61,6 +70,9 @@ impl Default for Metrics {
             events: Family::default(),
             malformed: Counter::default(),
             turned_away: Counter::default(),
+            shut: Family::default(),
+            not_let_in: Counter::default(),
+            too_many: Counter::default(),
             queue: Gauge::default(),
             commit_seconds: Histogram::new(buckets),
             nodes: Family::default(),
@@ -71,6 +83,10 @@ impl Default for Metrics {
         registry.register("events", "Events by type and by what became of them", it.events.clone());
         registry.register("malformed_requests", "Requests that did not read", it.malformed.clone());
         registry.register("turned_away_requests", "Requests answered 503", it.turned_away.clone());
+        let help = "Requests of nodes that were not listened to, by why";
+        registry.register("shut_out_requests", help, it.shut.clone());
+        registry.register("refused_enrolments", "Nodes that were not let in", it.not_let_in.clone());
+        registry.register("rate_limited_requests", "Requests answered 429", it.too_many.clone());
         registry.register("queue_depth", "Requests that wait to be written", it.queue.clone());
         let help = "From the first event of a transaction to its commit";
         registry.register_with_unit("commit", help, Unit::Seconds, it.commit_seconds.clone());
@@ -111,6 +127,21 @@ impl Metrics {
     /// Counts a request that was asked to come again.
     pub fn turned_away(&self) {
         self.turned_away.inc();
+    }
+
+    /// Counts a request of a node that was not listened to.
+    pub fn shut(&self, why: Shut) {
+        self.shut.get_or_create(&ShutLabel { why: why.word() }).inc();
+    }
+
+    /// Counts a node that was not let in.
+    pub fn not_let_in(&self) {
+        self.not_let_in.inc();
+    }
+
+    /// Counts a request that was one too many.
+    pub fn too_many(&self) {
+        self.too_many.inc();
     }
 
     /// Everything as text, with `nodes` counted as they stand now.

@@ -1,17 +1,17 @@
-//! What an operator does on the hub's own machine, on its store: whoever may write that file may do it.
+//! What an operator does on the hub's own machine, on its store: whoever may write that may do it.
 
-use evenkeel_hub::config::Config;
+use evenkeel_hub::config::{Config, Location};
 use evenkeel_hub::slots::{Slots, node_of};
-use evenkeel_hub::slots_of;
-use evenkeel_hub::store::View as _;
-use evenkeel_hub::store::sqlite::SqliteView;
 use evenkeel_hub::writer::chain;
+use evenkeel_hub::{slots_of, view_of};
 use evenkeel_report::Timestamp;
 
 fn slots(config: &Config) -> Result<Slots, String> {
     // Opening would make an empty store where there is none.
-    if !config.store.exists() {
-        return Err(format!("there is no store at {}: name the hub's with --store", config.store.display()));
+    if let Location::Sqlite(path) = &config.store
+        && !path.exists()
+    {
+        return Err(format!("there is no store at {}: name the hub's with --store", path.display()));
     }
     slots_of(&config.store, config.slots.clone()).map_err(|why| chain(&why))
 }
@@ -49,7 +49,7 @@ pub(crate) fn free(config: &Config, group: &str, id: &str, although_alive: bool)
 
 /// Whether a node was heard of within three of its intervals.
 fn is_alive(config: &Config, node: &str) -> Result<bool, String> {
-    let view = SqliteView::open(&config.store).map_err(|why| chain(&why))?;
+    let view = view_of(&config.store).map_err(|why| chain(&why))?;
     let Some(row) = view.node(node).map_err(|why| chain(&why))? else { return Ok(false) };
     let now = Timestamp::new(time::OffsetDateTime::now_utc()).unix_ms();
     let within = i64::try_from(row.doc.interval_s()).unwrap_or(i64::MAX).saturating_mul(3_000);

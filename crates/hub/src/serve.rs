@@ -1,14 +1,22 @@
 //! From a configuration to a running hub, and its end: within a second, with nothing acknowledged lost.
 
-use crate::config::Config;
+use crate::ca::{Authority, CaError, ServerIdentity};
+use crate::config::{Config, Location};
+use crate::door::{self, TlsError};
 use crate::http::{Hub, router};
 use crate::metrics::Metrics;
+use crate::quota::Quota;
 use crate::slots::Slots;
-use crate::store::sqlite::{SqliteSlots, SqliteStore, SqliteView};
-use crate::store::{Store as _, StoreError};
+use crate::store::postgres::{PgRegistry, PgSlots, PgStore, PgView};
+use crate::store::registry::Registry;
+use crate::store::sqlite::{SqliteRegistry, SqliteSlots, SqliteStore, SqliteView};
+use crate::store::{SlotBook, Store, StoreError, View};
+use crate::who::Came;
 use crate::writer::{Clock, Writer};
+use hyper_util::server::graceful::GracefulShutdown;
 use sd_notify::NotifyState;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,12 +28,21 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How long open requests may take to end once the hub was told to.
 const LAST_REQUESTS: Duration = Duration::from_millis(400);
 
+/// From when on the end of the hub's own certificate is warned of.
+const SOON: time::Duration = time::Duration::days(60);
+
 /// Why a hub does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The authority's files.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// What is in them.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The store's folder.
     #[error("making the folder {path} for the store")]
     Folder {
@@ -56,9 +73,6 @@ pub enum ServeError {
     /// Threads or signals.
     #[error("starting the hub")]
     Start(#[source] std::io::Error),
-    /// The server.
-    #[error("serving")]
-    Serve(#[source] std::io::Error),
 }
 
 /// An opened hub: what handlers share, and the thread that writes.
@@ -69,36 +83,88 @@ pub struct Served {
     pub writer: JoinHandle<()>,
 }
 
-/// Opens the store at `path` and starts the writer.
+/// Opens the store and the authority, and starts the writer. It blocks, and must not be called where requests are served.
 ///
 /// # Errors
 /// When the store cannot be opened or the thread cannot be started.
-pub fn open(
-    path: &Path,
-    keep: Duration,
-    sizes: BTreeMap<String, u32>,
-    clock: Clock,
-) -> Result<Served, ServeError> {
-    make_folder(path)?;
-    make_file(path)?;
-    let mut store = SqliteStore::open(path)?;
+pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
+    let (at, keep) = (&config.store, config.keep);
+    let authority = config.tls.as_deref().map(Authority::load).transpose()?.map(Arc::new);
+    let mut store = store(at)?;
     let up_before = store.last_up()?;
-    let view = Arc::new(SqliteView::open(path)?);
-    let slots = slots_of(path, sizes)?;
+    // Also makes what the store needs for today.
+    store.note_up(clock())?;
+    let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
     let metrics = Arc::new(Metrics::default());
-    let (writer, thread) = Writer::start(Box::new(store), keep, Arc::clone(&clock), Arc::clone(&metrics))
-        .map_err(ServeError::Start)?;
+    let (writer, thread) =
+        Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics)).map_err(ServeError::Start)?;
     let started = clock();
-    let hub = Arc::new(Hub { writer, view, slots, metrics, clock, started, up_before });
+    let (certificate_life, quota) = (config.certificate_life, Quota::new(config.requests_per_second));
+    let hub = Arc::new(Hub {
+        writer,
+        view,
+        slots,
+        registry,
+        authority,
+        certificate_life,
+        quota,
+        metrics,
+        clock,
+        started,
+        up_before,
+    });
     Ok(Served { hub, writer: thread })
 }
 
-/// The slots in the store at `path`, which has been opened before.
+/// The store at `at`, made where it is missing.
+fn store(at: &Location) -> Result<Box<dyn Store>, ServeError> {
+    match at {
+        Location::Sqlite(path) => {
+            make_folder(path)?;
+            make_file(path)?;
+            Ok(Box::new(SqliteStore::open(path)?))
+        }
+        Location::Postgres(address) => Ok(Box::new(PgStore::open(address)?)),
+    }
+}
+
+/// The registry of the store at `at`, for commands beside a running hub.
+///
+/// # Errors
+/// When the store cannot be opened or made.
+pub fn registry(at: &Location) -> Result<Arc<dyn Registry>, ServeError> {
+    drop(store(at)?);
+    Ok(registry_of(at)?)
+}
+
+fn registry_of(at: &Location) -> Result<Arc<dyn Registry>, StoreError> {
+    Ok(match at {
+        Location::Sqlite(path) => Arc::new(SqliteRegistry::open(path)?),
+        Location::Postgres(address) => Arc::new(PgRegistry::new(address)),
+    })
+}
+
+/// The reading side of the store at `at`, which has been opened before.
 ///
 /// # Errors
 /// When the store cannot be opened.
-pub fn slots_of(path: &Path, sizes: BTreeMap<String, u32>) -> Result<Slots, StoreError> {
-    Ok(Slots { book: Arc::new(SqliteSlots::open(path)?), sizes })
+pub fn view_of(at: &Location) -> Result<Arc<dyn View>, StoreError> {
+    Ok(match at {
+        Location::Sqlite(path) => Arc::new(SqliteView::open(path)?),
+        Location::Postgres(address) => Arc::new(PgView::new(address)),
+    })
+}
+
+/// The slots in the store at `at`, which has been opened before.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub fn slots_of(at: &Location, sizes: BTreeMap<String, u32>) -> Result<Slots, StoreError> {
+    let book: Arc<dyn SlotBook> = match at {
+        Location::Sqlite(path) => Arc::new(SqliteSlots::open(path)?),
+        Location::Postgres(address) => Arc::new(PgSlots::new(address)),
+    };
+    Ok(Slots { book, sizes })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the hub's own folder; its host is not a managed node")]
@@ -116,7 +182,8 @@ fn make_file(store: &Path) -> Result<(), ServeError> {
 }
 
 /// The wall clock (unix ms).
-fn wall_clock() -> Clock {
+#[must_use]
+pub fn wall_clock() -> Clock {
     Arc::new(|| evenkeel_report::Timestamp::new(time::OffsetDateTime::now_utc()).unix_ms())
 }
 
@@ -127,33 +194,78 @@ fn wall_clock() -> Clock {
 pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Start)?;
-    let Served { hub, writer } = open(&config.store, config.keep, config.slots.clone(), wall_clock())?;
-    let at = || config.listen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let listening = |source| ServeError::Listen { at: at(), source };
-    let listener = TcpListener::bind(config.listen.as_slice()).await.map_err(listening)?;
-    let address = listener.local_addr().map_err(listening)?;
-    tracing::info!(store = %config.store.display(), "listening on http://{address}");
-    notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on http://{address}"))]);
+    let asked = config.clone();
+    let opened = tokio::task::spawn_blocking(move || open(&asked, wall_clock())).await;
+    let Served { hub, writer } = opened.map_err(|why| ServeError::Start(std::io::Error::other(why)))??;
+    let doors = doors(config).await?;
+    let said = doors.iter().map(Door::address).collect::<Vec<_>>().join(", ");
+    tracing::info!(store = %config.store, "listening on {said}");
+    notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {said}"))]);
 
-    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = axum::serve(listener, router(hub)).with_graceful_shutdown(async {
-        let _ = stopped.await;
-    });
-    let mut server = Box::pin(std::future::IntoFuture::into_future(server));
+    let (graceful, router) = (Arc::new(GracefulShutdown::new()), router(hub));
+    let open = |door: Door| {
+        tokio::spawn(door::open(door.listener, door.kind, router.clone(), Arc::clone(&graceful)))
+    };
+    let mut open: Vec<_> = doors.into_iter().map(open).collect();
+    drop(router);
     tokio::select! {
-        ended = &mut server => return ended.map_err(ServeError::Serve),
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     notify(&[NotifyState::Stopping, NotifyState::Status("Ending")]);
-    let _ = stop.send(());
-    if tokio::time::timeout(LAST_REQUESTS, &mut server).await.is_err() {
+    for door in open.drain(..) {
+        door.abort();
+        let _ = door.await;
+    }
+    let ended = async {
+        if let Some(graceful) = Arc::into_inner(graceful) {
+            graceful.shutdown().await;
+        }
+    };
+    if tokio::time::timeout(LAST_REQUESTS, ended).await.is_err() {
         tracing::info!("requests that were still open have been dropped");
     }
-    drop(server);
     wait_for(writer).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// A place where somebody may come in.
+struct Door {
+    listener: TcpListener,
+    at: SocketAddr,
+    kind: door::Kind,
+}
+
+impl Door {
+    async fn at(addresses: &[SocketAddr], kind: door::Kind) -> Result<Self, ServeError> {
+        let at = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let listening = |source| ServeError::Listen { at: at(), source };
+        let listener = TcpListener::bind(addresses).await.map_err(listening)?;
+        let at = listener.local_addr().map_err(listening)?;
+        Ok(Self { listener, at, kind })
+    }
+
+    fn address(&self) -> String {
+        let scheme = if matches!(self.kind, door::Kind::Tls(_)) { "https" } else { "http" };
+        format!("{scheme}://{}", self.at)
+    }
+}
+
+async fn doors(config: &Config) -> Result<Vec<Door>, ServeError> {
+    let Some(dir) = &config.tls else {
+        return Ok(vec![Door::at(&config.listen, door::Kind::Plain(Came::Trusted)).await?]);
+    };
+    let identity = ServerIdentity::load(dir)?;
+    let left = identity.until - time::OffsetDateTime::now_utc();
+    if left < SOON {
+        tracing::warn!(until = %identity.until, "the hub's own certificate ends soon: evenkeel-hub ca renew --name …");
+    }
+    let mut doors = vec![Door::at(&config.listen, door::Kind::Tls(door::tls(identity)?)).await?];
+    if !config.pages.is_empty() {
+        doors.push(Door::at(&config.pages, door::Kind::Plain(Came::Plain)).await?);
+    }
+    Ok(doors)
 }
 
 /// Connections that were dropped hold the writer a moment longer; the process ends without waiting for them.

@@ -41,6 +41,15 @@ impl Incoming {
             Self::Beat(event) => &event.data.node.name,
         }
     }
+
+    /// Who says it: source, subject, and the node in the data.
+    #[must_use]
+    pub fn said_by(&self) -> (&str, &str, &evenkeel_report::Node) {
+        match self {
+            Self::Report(event) => (&event.source, &event.subject, &event.data.node),
+            Self::Beat(event) => (&event.source, &event.subject, &event.data.node),
+        }
+    }
 }
 
 /// The kinds of events, as they are counted.
@@ -176,6 +185,9 @@ fn check<T>(event: &Event<T>, name: &str, seq: Seq, digest: &str) -> Result<(), 
     if [name, &event.source, &event.id].iter().any(|word| word.len() > WORD_CAP) {
         return Err(format!("`source`, `id` and names have at most {WORD_CAP} bytes"));
     }
+    if [name, &event.source, &event.id].iter().any(|word| word.contains('\0')) {
+        return Err("`source`, `id` and names have no character U+0000".to_owned());
+    }
     if i64::try_from(seq.epoch).is_err() || i64::try_from(seq.n).is_err() {
         return Err("`data.seq` has a number above 2^63 - 1".to_owned());
     }
@@ -197,6 +209,9 @@ fn check_report(event: &Event<Report>) -> Result<(), String> {
     for id in data.items.iter().map(|item| &item.id).chain(&data.gone) {
         if id.is_empty() || id.len() > WORD_CAP {
             return Err(format!("an item's id must have 1 to {WORD_CAP} bytes"));
+        }
+        if id.contains('\0') {
+            return Err("an item's id has no character U+0000".to_owned());
         }
         if !ids.insert(id) {
             return Err(format!("item {id:?} is listed twice"));

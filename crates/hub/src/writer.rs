@@ -5,11 +5,12 @@
 
 use crate::merge;
 use crate::metrics::Metrics;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Touch};
 use crate::wire::Incoming;
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
@@ -49,6 +50,9 @@ pub enum WriteError {
     /// The store failed.
     #[error("the store failed; see the hub's log")]
     Store,
+    /// The database does not answer.
+    #[error("the database is away; try again")]
+    Away,
 }
 
 struct Job {
@@ -61,6 +65,16 @@ struct Job {
 pub struct Writer {
     queue: SyncSender<Job>,
     depth: Arc<AtomicI64>,
+    outage: Arc<Mutex<Outage>>,
+}
+
+/// When the database was away: for as long, nobody was heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Outage {
+    /// When it last answered (unix ms); nothing while it was never away.
+    pub since: Option<i64>,
+    /// When it was back (unix ms); nothing while it is away.
+    pub until: Option<i64>,
 }
 
 impl Writer {
@@ -76,9 +90,11 @@ impl Writer {
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = sync_channel(QUEUE);
         let depth = Arc::new(AtomicI64::new(0));
-        let writer = Self { queue, depth: Arc::clone(&depth) };
-        let due = Instant::now();
-        let desk = Desk { store, jobs, keep, clock, metrics, depth, prune_at: due, note_at: due };
+        let outage = Arc::default();
+        let writer = Self { queue, depth: Arc::clone(&depth), outage: Arc::clone(&outage) };
+        let (due, answered) = (Instant::now(), clock());
+        let desk =
+            Desk { store, jobs, keep, clock, metrics, depth, prune_at: due, note_at: due, outage, answered };
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || desk.run())?;
         Ok((writer, thread))
     }
@@ -101,6 +117,12 @@ impl Writer {
         answer.await.unwrap_or(Err(WriteError::Ended))
     }
 
+    /// When the database was last away.
+    #[must_use]
+    pub fn outage(&self) -> Outage {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many requests wait.
     #[must_use]
     pub fn depth(&self) -> i64 {
@@ -117,6 +139,9 @@ struct Desk {
     depth: Arc<AtomicI64>,
     prune_at: Instant,
     note_at: Instant,
+    outage: Arc<Mutex<Outage>>,
+    /// When the store last answered (unix ms).
+    answered: i64,
 }
 
 impl Desk {
@@ -127,8 +152,12 @@ impl Desk {
                 Ok(first) => {
                     let batch = self.gather(first);
                     self.write(batch);
+                    self.note_if_due();
                 }
-                Err(RecvTimeoutError::Timeout) => self.tidy(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.note_if_due();
+                    self.tidy();
+                }
                 Err(RecvTimeoutError::Disconnected) => break,
             }
         }
@@ -154,8 +183,16 @@ impl Desk {
         let requests: Vec<&[Incoming]> = batch.iter().map(|job| job.events.as_slice()).collect();
         let written = commit(self.store.as_mut(), &requests, (self.clock)());
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.watch(written.as_ref().err());
         match written {
             Ok(answers) => batch.into_iter().zip(answers).for_each(|(job, answer)| reply(job, Ok(answer))),
+            // Nothing of this is any request's fault, and asking for each would only take long.
+            Err(why @ StoreError::Away { .. }) => {
+                tracing::warn!(error = chain(&why), requests = batch.len(), "events were turned away");
+                for job in batch {
+                    reply(job, Err(WriteError::Away));
+                }
+            }
             // One request must not fail another: each gets a transaction of its own.
             Err(_) if batch.len() > 1 => batch.into_iter().for_each(|job| self.write(vec![job])),
             Err(why) => {
@@ -170,10 +207,6 @@ impl Desk {
     /// Old history goes in small pieces; between two of them every waiting request is served.
     fn tidy(&mut self) {
         let now = Instant::now();
-        if now >= self.note_at {
-            self.note_up();
-            self.note_at = now + NOTE_EVERY;
-        }
         if now < self.prune_at {
             return;
         }
@@ -189,9 +222,40 @@ impl Desk {
         }
     }
 
+    /// Also while requests never stop coming.
+    fn note_if_due(&mut self) {
+        let now = Instant::now();
+        if now >= self.note_at {
+            self.note_up();
+            self.note_at = now + NOTE_EVERY;
+        }
+    }
+
     fn note_up(&mut self) {
-        if let Err(why) = self.store.note_up((self.clock)()) {
+        let noted = self.store.note_up((self.clock)());
+        self.watch(noted.as_ref().err());
+        if let Err(why) = noted {
             tracing::warn!(error = chain(&why), "the store cannot be written");
+        }
+    }
+
+    /// Notes since when the database is away, and that it is back.
+    fn watch(&mut self, failed: Option<&StoreError>) {
+        let now = (self.clock)();
+        let mut outage = self.outage.lock().unwrap_or_else(PoisonError::into_inner);
+        let away = outage.since.is_some() && outage.until.is_none();
+        match failed {
+            Some(StoreError::Away { .. }) if !away => {
+                *outage = Outage { since: Some(self.answered), until: None };
+            }
+            // Another error is an answer too, though not the one that was hoped for.
+            Some(_) => {}
+            None => {
+                self.answered = now;
+                if away {
+                    outage.until = Some(now);
+                }
+            }
         }
     }
 }
@@ -207,7 +271,11 @@ fn reply(job: Job, answer: Result<Written, WriteError>) {
 /// When the store fails; then nothing is stored.
 pub fn commit(store: &mut dyn Store, requests: &[&[Incoming]], now: i64) -> Result<Vec<Written>, StoreError> {
     let mut answers = vec![];
+    let touches = touches(requests);
     store.transaction(&mut |tx| {
+        // A store may try a second time, from the start.
+        answers.clear();
+        tx.expect(&touches)?;
         for events in requests {
             let mut answer = Written::default();
             for event in *events {
@@ -227,6 +295,19 @@ pub fn commit(store: &mut dyn Store, requests: &[&[Incoming]], now: i64) -> Resu
         Ok(())
     })?;
     Ok(answers)
+}
+
+/// Each node of a batch once, and whether its items are needed.
+fn touches<'a>(requests: &[&'a [Incoming]]) -> Vec<Touch<'a>> {
+    let mut all: BTreeMap<&str, bool> = BTreeMap::new();
+    for event in requests.iter().flat_map(|events| *events) {
+        let (source, items) = match event {
+            Incoming::Report(event) => (event.source.as_str(), true),
+            Incoming::Beat(event) => (event.source.as_str(), false),
+        };
+        *all.entry(source).or_default() |= items;
+    }
+    all.into_iter().map(|(source, items)| Touch { source, items }).collect()
 }
 
 /// An error with its causes, for the log.

@@ -3,6 +3,8 @@
 
 mod common;
 
+use common::stores::{Kind, Where};
+use evenkeel_hub::store::Taken;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
@@ -100,15 +102,20 @@ fn systemd_is_told_when_it_listens() {
     assert!(told.contains("READY=1") && told.contains("STATUS=Listening on http://127.0.0.1:"), "{told}");
 }
 
-#[test]
-fn a_slot_that_nobody_gives_back_is_freed_by_hand() {
-    let dir = tempfile::tempdir().unwrap();
-    let hub_running = common::Hub::start(&dir.path().join("hub.db"));
-    let store = format!("sqlite:{}", dir.path().join("hub.db").display());
+on_every_store! { a_slot_that_nobody_gives_back_is_freed_by_hand }
+
+async fn a_slot_that_nobody_gives_back_is_freed_by_hand(kind: Kind) {
+    let at = Where::new(kind);
+    let store = at.url();
+    let hub_running = common::Hub::start(&store);
     let none = hub(&["slots", "list", "--store", "sqlite:/nonexistent/hub.db"]);
     assert!(error(&none).contains("there is no store"), "{}", error(&none));
-    let book = evenkeel_hub::slots_of(&dir.path().join("hub.db"), std::collections::BTreeMap::new()).unwrap();
-    book.take("middleware", "mw1/service", 1_795_395_723_000).unwrap();
+    let location = at.location();
+    let granted = tokio::task::spawn_blocking(move || {
+        let book = evenkeel_hub::slots_of(&location, std::collections::BTreeMap::new()).unwrap();
+        book.take("middleware", "mw1/service", 1_795_395_723_000).unwrap()
+    });
+    assert_eq!(granted.await.unwrap(), Taken::Granted);
     let list = || String::from_utf8(hub(&["slots", "list", "--store", &store]).stdout).unwrap();
     assert!(list().starts_with("middleware mw1/service since 2026-11-23T01:02:03"), "{}", list());
     let freed = hub(&["slots", "free", "middleware", "mw1/service", "--store", &store]);

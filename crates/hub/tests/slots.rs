@@ -3,9 +3,17 @@
 
 mod common;
 
+use common::stores::{Kind, Where};
 use common::{Hub, client, item, now_ms, report, seq, source};
 use evenkeel_report::{Event, Item, Report, Scope, Status, Timestamp};
 use serde_json::{Value, json};
+
+on_every_store! {
+    one_node_of_a_group_has_the_slot_and_the_next_has_it_when_it_is_given_back
+    what_is_no_question_is_refused_in_the_protocols_words
+    of_twenty_that_ask_at_once_one_has_it
+    a_fact_that_differs_within_a_tier_is_told_with_who_says_what
+}
 
 async fn ask(hub: &Hub, what: &str, group: &str, id: &str) -> (u16, Value) {
     let body = json!({"client_params": {"id": id, "group": group}});
@@ -23,10 +31,9 @@ async fn json_at(hub: &Hub, path: &str) -> Value {
     serde_json::from_str(&get(hub, path).await).unwrap()
 }
 
-#[tokio::test]
-async fn one_node_of_a_group_has_the_slot_and_the_next_has_it_when_it_is_given_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&dir.path().join("hub.db"));
+async fn one_node_of_a_group_has_the_slot_and_the_next_has_it_when_it_is_given_back(kind: Kind) {
+    let at = Where::new(kind);
+    let hub = Hub::start(&at.url());
     assert_eq!(ask(&hub, "pre-reboot", "middleware", "mw1/service").await.0, 200);
     assert_eq!(ask(&hub, "pre-reboot", "middleware", "mw1/service").await.0, 200, "it has it already");
     let (status, why) = ask(&hub, "pre-reboot", "middleware", "mw2/service").await;
@@ -36,7 +43,7 @@ async fn one_node_of_a_group_has_the_slot_and_the_next_has_it_when_it_is_given_b
     assert_eq!(ask(&hub, "pre-reboot", "middleware", "mw2/service").await.0, 409);
     // Killed and started again, it still knows.
     drop(hub);
-    let hub = Hub::start(&dir.path().join("hub.db"));
+    let hub = Hub::start(&at.url());
     assert_eq!(ask(&hub, "pre-reboot", "middleware", "mw2/service").await.0, 409);
     let told = json_at(&hub, "/api/v1/slots").await;
     let held = &told["groups"][0]["held"][0];
@@ -50,10 +57,9 @@ async fn one_node_of_a_group_has_the_slot_and_the_next_has_it_when_it_is_given_b
     assert_eq!(ask(&hub, "pre-reboot", "middleware", "mw2/service").await.0, 200);
 }
 
-#[tokio::test]
-async fn what_is_no_question_is_refused_in_the_protocols_words() {
-    let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&dir.path().join("hub.db"));
+async fn what_is_no_question_is_refused_in_the_protocols_words(kind: Kind) {
+    let at = Where::new(kind);
+    let hub = Hub::start(&at.url());
     let url = format!("{}/v1/pre-reboot", hub.url);
     let body = json!({"client_params": {"id": "a/b", "group": "g"}});
     let without = client().post(&url).json(&body).send().await.unwrap();
@@ -65,10 +71,9 @@ async fn what_is_no_question_is_refused_in_the_protocols_words() {
     }
 }
 
-#[tokio::test]
-async fn of_twenty_that_ask_at_once_one_has_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&dir.path().join("hub.db"));
+async fn of_twenty_that_ask_at_once_one_has_it(kind: Kind) {
+    let at = Where::new(kind);
+    let hub = Hub::start(&at.url());
     let asked = (0..20).map(|n| {
         let request = client()
             .post(format!("{}/v1/pre-reboot", hub.url))
@@ -99,10 +104,9 @@ async fn tell(hub: &Hub, event: &Event<Report>) {
     assert_eq!((&receipt["accepted"], &receipt["want_full"]), (&json!(1), &json!([])), "{receipt}");
 }
 
-#[tokio::test]
-async fn a_fact_that_differs_within_a_tier_is_told_with_who_says_what() {
-    let dir = tempfile::tempdir().unwrap();
-    let hub = Hub::start(&dir.path().join("hub.db"));
+async fn a_fact_that_differs_within_a_tier_is_told_with_who_says_what(kind: Kind) {
+    let at = Where::new(kind);
+    let hub = Hub::start(&at.url());
     tell(&hub, &told("mw1", 1, "1001", Status::Compliant)).await;
     tell(&hub, &told("db1", 1, "7", Status::Compliant)).await;
     let broken = |told: Value| told["invariants"][0]["broken"].clone();

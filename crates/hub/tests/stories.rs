@@ -3,7 +3,8 @@
 
 mod common;
 
-use common::{Hub, beat, client, dump, item, now_ms, report, seq, source};
+use common::stores::{Kind, Where};
+use common::{Hub, beat, client, item, now_ms, report, seq, source};
 use evenkeel_report::{Event, Report, Scope, Status, Sync, Timestamp};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -18,23 +19,39 @@ fn full(name: &str, n: u64, statuses: &[(&str, Status)]) -> Event<Report> {
     event
 }
 
+on_every_store! {
+    a_batch_an_event_and_a_heartbeat_are_taken_each_in_its_own_clothes
+    an_acknowledged_report_survives_a_kill
+    a_duplicate_stores_nothing_at_all
+    what_does_not_read_is_answered_with_which_event_and_why
+    what_reads_and_cannot_be_is_refused_alone
+    an_unknown_type_is_ignored_and_counted
+    a_body_above_a_mebibyte_is_too_large
+    a_hub_that_lost_its_memory_asks_for_a_full_report
+    nodes_are_paged_and_filtered
+    a_timeline_is_newest_first_and_goes_on_where_the_page_ended
+    what_a_node_writes_stays_text_on_the_pages
+    the_front_page_says_in_one_sentence_what_is_the_matter_and_tells_the_repair
+    sigterm_ends_it_within_a_second_even_while_connections_are_open
+    many_nodes_at_once_are_all_stored
+}
+
 struct Place {
-    dir: tempfile::TempDir,
+    at: Where,
 }
 
 impl Place {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
+    fn new(kind: Kind) -> Self {
+        Self { at: Where::new(kind) }
     }
 
     fn hub(&self) -> Hub {
-        Hub::start(&self.dir.path().join("state/hub.db"))
+        Hub::start(&self.at.url())
     }
 }
 
-#[tokio::test]
-async fn a_batch_an_event_and_a_heartbeat_are_taken_each_in_its_own_clothes() {
-    let place = Place::new();
+async fn a_batch_an_event_and_a_heartbeat_are_taken_each_in_its_own_clothes(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let answer = hub.send(&[full("mw1", 1, &[("sysctl/a", Status::Compliant)])]).await;
     let expected = json!({"accepted": 1, "duplicate": 0, "ignored": 0, "refused": [], "want_full": []});
@@ -54,9 +71,8 @@ async fn a_batch_an_event_and_a_heartbeat_are_taken_each_in_its_own_clothes() {
     assert_eq!(hub.json(&format!("/api/v1/nodes/{}", source("mw1"))).await["name"], "mw1");
 }
 
-#[tokio::test]
-async fn an_acknowledged_report_survives_a_kill() {
-    let place = Place::new();
+async fn an_acknowledged_report_survives_a_kill(kind: Kind) {
+    let place = Place::new(kind);
     for n in 1..=5 {
         let mut hub = place.hub();
         let answer = hub.send(&[full("mw1", n, &[("sysctl/a", Status::Error)])]).await;
@@ -70,20 +86,18 @@ async fn an_acknowledged_report_survives_a_kill() {
     assert_eq!(hub.json("/api/v1/nodes/mw1").await["missing_reports"], 0);
 }
 
-#[tokio::test]
-async fn a_duplicate_stores_nothing_at_all() {
-    let place = Place::new();
+async fn a_duplicate_stores_nothing_at_all(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let events = [full("mw1", 1, &[("sysctl/a", Status::Repaired), ("sysctl/b", Status::Error)])];
     hub.send(&events).await;
-    let before = dump(&hub.store);
+    let before = place.at.dump();
     assert_eq!(hub.send(&events).await["duplicate"], 1);
-    assert_eq!(dump(&hub.store), before);
+    assert_eq!(place.at.dump(), before);
 }
 
-#[tokio::test]
-async fn what_does_not_read_is_answered_with_which_event_and_why() {
-    let place = Place::new();
+async fn what_does_not_read_is_answered_with_which_event_and_why(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let good = serde_json::to_value(full("mw1", 1, &[])).unwrap();
     let mut no_seq = serde_json::to_value(full("mw1", 2, &[])).unwrap();
@@ -107,9 +121,8 @@ async fn what_does_not_read_is_answered_with_which_event_and_why() {
     assert_eq!(code, 400, "a report is no heartbeat");
 }
 
-#[tokio::test]
-async fn what_reads_and_cannot_be_is_refused_alone() {
-    let place = Place::new();
+async fn what_reads_and_cannot_be_is_refused_alone(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let mut not_its_number = full("mw1", 2, &[]);
     not_its_number.id = "7:3".into();
@@ -129,9 +142,8 @@ async fn what_reads_and_cannot_be_is_refused_alone() {
     assert_eq!(hub.json("/api/v1/nodes/mw1").await["seq"]["n"], 1);
 }
 
-#[tokio::test]
-async fn an_unknown_type_is_ignored_and_counted() {
-    let place = Place::new();
+async fn an_unknown_type_is_ignored_and_counted(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let mut event = serde_json::to_value(full("mw1", 1, &[])).unwrap();
     event["type"] = json!("dev.evenkeel.something.v9");
@@ -141,9 +153,8 @@ async fn an_unknown_type_is_ignored_and_counted() {
     assert!(metrics.contains(line), "{metrics}");
 }
 
-#[tokio::test]
-async fn a_body_above_a_mebibyte_is_too_large() {
-    let place = Place::new();
+async fn a_body_above_a_mebibyte_is_too_large(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let (code, problem) = hub.post("/v1/events", BATCH, vec![b' '; 1024 * 1024 + 1]).await;
     assert_eq!((code, &problem["status"]), (413, &json!(413)));
@@ -152,9 +163,8 @@ async fn a_body_above_a_mebibyte_is_too_large() {
     assert_eq!(hub.post("/v1/events", BATCH, fits).await.0, 200);
 }
 
-#[tokio::test]
-async fn a_hub_that_lost_its_memory_asks_for_a_full_report() {
-    let place = Place::new();
+async fn a_hub_that_lost_its_memory_asks_for_a_full_report(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let a = item("sysctl/a", Status::Pending);
     let b = item("sysctl/b", Status::Compliant);
@@ -164,9 +174,8 @@ async fn a_hub_that_lost_its_memory_asks_for_a_full_report() {
     assert_eq!(hub.send(&[whole]).await["want_full"], json!([]));
 }
 
-#[tokio::test]
-async fn nodes_are_paged_and_filtered() {
-    let place = Place::new();
+async fn nodes_are_paged_and_filtered(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let names: Vec<_> = (0..7).map(|n| format!("mw{n}")).collect();
     let mut events: Vec<_> = names.iter().map(|name| full(name, 1, &[("a", Status::Compliant)])).collect();
@@ -197,9 +206,8 @@ async fn nodes_are_paged_and_filtered() {
     assert_eq!(hub.text("/api/v1/nodes/nobody").await.0, 404);
 }
 
-#[tokio::test]
-async fn a_timeline_is_newest_first_and_goes_on_where_the_page_ended() {
-    let place = Place::new();
+async fn a_timeline_is_newest_first_and_goes_on_where_the_page_ended(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let words = [Status::Pending, Status::Repaired, Status::Error, Status::Compliant, Status::Repaired];
     for (n, status) in (1..).zip(words) {
@@ -227,9 +235,8 @@ async fn a_timeline_is_newest_first_and_goes_on_where_the_page_ended() {
     assert_eq!(hub.text("/api/v1/nodes/mw1/timeline?before=yesterday").await.0, 400);
 }
 
-#[tokio::test]
-async fn what_a_node_writes_stays_text_on_the_pages() {
-    let place = Place::new();
+async fn what_a_node_writes_stays_text_on_the_pages(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let hostile = "<script>alert(1)</script>\" onload=\"x\u{202e}";
     let mut event = full(hostile, 1, &[("sysctl/<img src=x>", Status::Repaired), ("b'\">", Status::Error)]);
@@ -257,9 +264,8 @@ async fn what_a_node_writes_stays_text_on_the_pages() {
     }
 }
 
-#[tokio::test]
-async fn the_front_page_says_in_one_sentence_what_is_the_matter_and_tells_the_repair() {
-    let place = Place::new();
+async fn the_front_page_says_in_one_sentence_what_is_the_matter_and_tells_the_repair(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let (_, page) = hub.text("/").await;
     assert!(page.contains("No node has reported yet"));
@@ -282,9 +288,8 @@ async fn the_front_page_says_in_one_sentence_what_is_the_matter_and_tells_the_re
     assert_eq!(hub.text("/nodes/nobody").await.0, 404);
 }
 
-#[tokio::test]
-async fn sigterm_ends_it_within_a_second_even_while_connections_are_open() {
-    let place = Place::new();
+async fn sigterm_ends_it_within_a_second_even_while_connections_are_open(kind: Kind) {
+    let place = Place::new(kind);
     let mut hub = place.hub();
     hub.send(&[full("mw1", 1, &[])]).await;
     // One connection that never finishes its request, and the client's idle one.
@@ -312,19 +317,22 @@ async fn sigterm_ends_it_within_a_second_even_while_connections_are_open() {
 #[tokio::test]
 async fn the_store_is_not_for_every_user_of_the_machine() {
     use std::os::unix::fs::PermissionsExt as _;
-    let place = Place::new();
+    let place = Place::new(Kind::Sqlite);
     let hub = place.hub();
     hub.send(&[full("mw1", 1, &[])]).await;
-    for file in std::fs::read_dir(hub.store.parent().unwrap()).unwrap() {
+    for file in std::fs::read_dir(
+        place.at.url().strip_prefix("sqlite:").map(|at| std::path::Path::new(at).parent().unwrap()).unwrap(),
+    )
+    .unwrap()
+    {
         let file = file.unwrap();
         let mode = file.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode & 0o137, 0, "{:?} has mode {mode:o}", file.file_name());
     }
 }
 
-#[tokio::test]
-async fn many_nodes_at_once_are_all_stored() {
-    let place = Place::new();
+async fn many_nodes_at_once_are_all_stored(kind: Kind) {
+    let place = Place::new(kind);
     let hub = place.hub();
     let client = client();
     let sends = (0..100).map(|n| {

@@ -8,10 +8,14 @@
 mod common;
 
 use common::{T0, client, report, seq};
+use evenkeel_hub::config::CERTIFICATE_LIFE;
+use evenkeel_hub::door;
 use evenkeel_hub::http::{Hub, router};
 use evenkeel_hub::metrics::Metrics;
-use evenkeel_hub::store::sqlite::{SqliteStore, SqliteView};
+use evenkeel_hub::quota::Quota;
+use evenkeel_hub::store::sqlite::{SqliteRegistry, SqliteStore, SqliteView};
 use evenkeel_hub::store::{Result, Store, StoreError, Tx, View};
+use evenkeel_hub::who::Came;
 use evenkeel_hub::writer::{QUEUE, Writer};
 use evenkeel_report::Scope;
 use std::path::Path;
@@ -69,13 +73,28 @@ async fn lab(path: &Path) -> Lab {
     let (writer, _) = Writer::start(Box::new(disk), keep, Arc::new(|| T0), Arc::clone(&metrics)).unwrap();
     let view = Arc::new(SqliteView::open(path).unwrap());
     let clock: evenkeel_hub::writer::Clock = Arc::new(|| T0);
-    let slots = evenkeel_hub::slots_of(path, std::collections::BTreeMap::new()).unwrap();
-    let hub =
-        Arc::new(Hub { writer, view: view.clone(), slots, metrics, clock, started: T0, up_before: None });
+    let slots = evenkeel_hub::slots_of(
+        &evenkeel_hub::config::Location::Sqlite(path.into()),
+        std::collections::BTreeMap::new(),
+    )
+    .unwrap();
+    let hub = Arc::new(Hub {
+        writer,
+        view: view.clone(),
+        slots,
+        registry: Arc::new(SqliteRegistry::open(path).unwrap()),
+        authority: None,
+        certificate_life: CERTIFICATE_LIFE,
+        quota: Quota::new(10),
+        metrics,
+        clock,
+        started: T0,
+        up_before: None,
+    });
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let app = router(Arc::clone(&hub));
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    tokio::spawn(door::open(listener, door::Kind::Plain(Came::Trusted), app, Arc::default()));
     Lab { url, view, hub, gate, failing, commits }
 }
 

@@ -126,7 +126,8 @@ fn footer(status: &Status) -> String {
         (Some(url), None) => format!("hub {url} heard us {}", ago(status.hub.reached_age_s)),
         (Some(url), Some(why)) => {
             let wait = if status.hub.spool.waiting == 1 { "report waits" } else { "reports wait" };
-            format!("hub {url} out of reach ({why}), {} {wait}", status.hub.spool.waiting)
+            let link = if status.hub.shut.is_some() { "listens not" } else { "out of reach" };
+            format!("hub {url} {link} ({why}), {} {wait}", status.hub.spool.waiting)
         }
     };
     let pass = format!("last pass {}", ago(status.last_pass_age_s));

@@ -2,14 +2,27 @@
 //!
 //! The link crosses the same forgetful routers as everything else, so the socket has keepalive, a user timeout and a
 //! deadline on every request. No redirect is followed, no proxy taken from the environment, no answer read beyond
-//! its cap; the one thing an answer may ask for is a full report.
+//! its cap; the one thing an answer may ask for is a full report. Batches are sent as gzip where that pays and the hub
+//! takes it.
 
+use super::Shut;
+use super::identity::Identity;
 use crate::config::Config;
+use flate2::{Compression, write::GzEncoder};
+use rustls::AlertDescription;
 use serde_json::Value;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The most bytes of an answer that are read.
 const ANSWER_CAP: usize = 64 * 1024;
+/// From how many bytes on a batch is compressed: below it, what is saved is less than a packet.
+const WORTH_PACKING: usize = 2 * 1024;
+/// The shortest pause after the hub said that this node is shut out.
+const SHUT_PAUSE: Duration = Duration::from_mins(1);
+/// How the hub's word for a problem begins.
+const PROBLEM_URN: &str = "urn:evenkeel:problem:";
 /// The first pause after a failure, at most; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause of our own choosing.
@@ -32,6 +45,13 @@ pub(crate) enum Answer {
         /// What `Retry-After` said.
         after: Option<Duration>,
     },
+    /// Not while this node is shut out. Nothing is lost by waiting.
+    Shut {
+        /// How.
+        how: Shut,
+        /// When it is worth asking again.
+        after: Duration,
+    },
     /// Never: the hub will not take this, however often it is sent.
     Never {
         /// Why, for a person.
@@ -39,10 +59,28 @@ pub(crate) enum Answer {
     },
 }
 
+/// What became of a question for a certificate.
+#[derive(Debug)]
+pub(crate) enum Given {
+    /// It came, in PEM.
+    Certificate(String),
+    /// It did not.
+    Refused {
+        /// Why, for a person.
+        why: String,
+        /// What `Retry-After` said.
+        after: Option<Duration>,
+        /// Where it is a person's business.
+        shut: Option<Shut>,
+    },
+}
+
 /// A hub and the connection to it.
 pub(crate) struct Link {
     client: reqwest::Client,
-    url: String,
+    hub: String,
+    /// Whether it takes compressed bodies, as far as is known.
+    packs: AtomicBool,
 }
 
 /// Why there is no link.
@@ -54,17 +92,20 @@ pub(crate) enum LinkError {
     /// Or it holds no certificates.
     #[error("hub_ca is there and holds no certificate in PEM")]
     NoCertificate,
+    /// Key or certificate of this node are of no use.
+    #[error("use this node's certificate")]
+    Identity(#[source] reqwest::Error),
     /// The client cannot be made.
     #[error("make the HTTPS client")]
     Client(#[source] reqwest::Error),
 }
 
 impl Link {
-    /// A link to `hub`. Nothing is sent yet.
+    /// A link to `hub`, on which this node is known by `identity`. Nothing is sent yet.
     ///
     /// # Errors
     /// The certificate authorities cannot be read.
-    pub(crate) fn new(hub: &str, config: &Config) -> Result<Self, LinkError> {
+    pub(crate) fn new(hub: &str, config: &Config, identity: Option<&Identity>) -> Result<Self, LinkError> {
         // Installed once for the process; a second time changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -76,7 +117,9 @@ impl Link {
             .tcp_keepalive(Duration::from_secs(15))
             .tcp_keepalive_interval(Duration::from_secs(5))
             .tcp_keepalive_retries(3)
-            .tcp_user_timeout(Duration::from_secs(20))
+            // A router that has forgotten the connection swallows what is sent on it: soon enough for another one to
+            // bring the report within 15 s.
+            .tcp_user_timeout(Duration::from_secs(8))
             .pool_max_idle_per_host(1);
         if let Some(path) = &config.hub_ca {
             let pem = evenkeel_host::files::read(path, 1 << 20).map_err(LinkError::Read)?.unwrap_or_default();
@@ -86,22 +129,128 @@ impl Link {
             }
             builder = builder.tls_certs_only(certificates);
         }
+        if let Some(identity) = identity {
+            let shown = reqwest::Identity::from_pem(&identity.pem).map_err(LinkError::Identity)?;
+            builder = builder.identity(shown);
+        }
         let client = builder.build().map_err(LinkError::Client)?;
-        Ok(Self { client, url: format!("{hub}/v1/events") })
+        Ok(Self { client, hub: hub.to_owned(), packs: AtomicBool::new(true) })
     }
 
     /// Send a batch of events.
     pub(crate) async fn send(&self, batch: Vec<u8>, node: &str) -> Answer {
+        let packed = if self.packs.load(Ordering::Relaxed) { pack(&batch) } else { None };
+        let Some(packed) = packed else { return self.post(batch, false, node).await };
+        match self.post(packed, true, node).await {
+            // A receiver that reads no gzip may say so in many ways. What it says of the same batch as it is, counts.
+            Answer::Never { .. } => {
+                let answer = self.post(batch, false, node).await;
+                if matches!(answer, Answer::Taken { .. }) {
+                    self.packs.store(false, Ordering::Relaxed);
+                }
+                answer
+            }
+            answer => answer,
+        }
+    }
+
+    async fn post(&self, body: Vec<u8>, packed: bool, node: &str) -> Answer {
         let request = self
             .client
-            .post(&self.url)
-            .header("content-type", "application/cloudevents-batch+json; charset=utf-8")
-            .body(batch);
-        match request.send().await {
+            .post(format!("{}/v1/events", self.hub))
+            .header("content-type", "application/cloudevents-batch+json; charset=utf-8");
+        let request = if packed { request.header("content-encoding", "gzip") } else { request };
+        match request.body(body).send().await {
             Ok(response) => answer(response, node).await,
+            Err(error) if not_believed(&error) => Answer::Shut { how: Shut::Unknown, after: SHUT_PAUSE },
             Err(error) => Answer::Later { why: line(&error.without_url()), after: None },
         }
     }
+
+    /// Ask for a certificate.
+    pub(crate) async fn ask(&self, path: &str, body: &Value) -> Given {
+        let refused = |why, after, shut| Given::Refused { why, after, shut };
+        let mut response = match self.client.post(format!("{}{path}", self.hub)).json(body).send().await {
+            Ok(response) => response,
+            Err(error) => return refused(line(&error.without_url()), None, None),
+        };
+        let (status, after) = (response.status(), retry_after_of(&response));
+        let body = read(&mut response).await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        match body.get("certificate").and_then(Value::as_str) {
+            Some(pem) if status.is_success() => Given::Certificate(pem.to_owned()),
+            _ => {
+                let (word, why) = problem(&body);
+                let why = why.unwrap_or_else(|| format!("the hub answered {}", status.as_u16()));
+                let shut = Shut::read(word).or((status == 403).then_some(Shut::NotEnrolled));
+                refused(why, after, shut)
+            }
+        }
+    }
+}
+
+/// The batch as gzip, where it is worth it. The fastest level: the next ones save a percent more for several times the work.
+fn pack(batch: &[u8]) -> Option<Vec<u8>> {
+    if batch.len() < WORTH_PACKING {
+        return None;
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(batch.len() / 4), Compression::fast());
+    encoder.write_all(batch).ok()?;
+    encoder.finish().ok()
+}
+
+/// Whether the hub ended the handshake because of our certificate.
+fn not_believed(error: &reqwest::Error) -> bool {
+    use AlertDescription::{
+        BadCertificate, CertificateExpired, CertificateRequired, CertificateRevoked, CertificateUnknown,
+        UnknownCA,
+    };
+    let of_ours = [
+        BadCertificate,
+        CertificateExpired,
+        CertificateRequired,
+        CertificateRevoked,
+        CertificateUnknown,
+        UnknownCA,
+    ];
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        // What an io::Error was made of is not among its causes.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = match inner {
+            Some(inner) => inner.downcast_ref::<rustls::Error>(),
+            None => error.downcast_ref::<rustls::Error>(),
+        };
+        if let Some(rustls::Error::AlertReceived(alert)) = tls {
+            return of_ours.contains(alert);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// The hub's word for a problem, and what it has to say of it.
+fn problem(body: &Value) -> (&str, Option<String>) {
+    let text = |key: &str| body.get(key).and_then(Value::as_str);
+    let word = text("type").and_then(|kind| kind.strip_prefix(PROBLEM_URN)).unwrap_or_default();
+    (word, text("detail").map(|detail| crate::log::plain(evenkeel_report::cut(detail, 256))))
+}
+
+/// A body, as far as its cap; nothing where it is longer.
+async fn read(response: &mut reqwest::Response) -> Option<Vec<u8>> {
+    let mut body = vec![];
+    while let Ok(Some(chunk)) = response.chunk().await {
+        if body.len() + chunk.len() > ANSWER_CAP {
+            return None;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Some(body)
+}
+
+fn retry_after_of(response: &reqwest::Response) -> Option<Duration> {
+    let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
+    after.and_then(|text| retry_after(text, time::OffsetDateTime::now_utc()))
 }
 
 /// An error and what is beneath it; the URL is left out, the status says which hub it is.
@@ -111,26 +260,34 @@ fn line(error: &dyn std::error::Error) -> String {
 
 async fn answer(mut response: reqwest::Response, node: &str) -> Answer {
     let status = response.status().as_u16();
-    let after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-    let after = after.and_then(|text| retry_after(text, time::OffsetDateTime::now_utc()));
+    let after = retry_after_of(&response);
     let why = format!("the hub answered {status}");
     if matches!(status, 429 | 502 | 503 | 504) {
         return Answer::Later { why, after };
     }
+    if matches!(status, 401 | 403 | 409 | 410) {
+        let body = read(&mut response).await.unwrap_or_default();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        return match (problem(&body), Shut::read(problem(&body).0)) {
+            ((_, _), Some(how)) => Answer::Shut { how, after: after.unwrap_or(SHUT_PAUSE).max(SHUT_PAUSE) },
+            // This one report speaks for another node; it will never be taken from us.
+            (("forged_identity", _), None) => {
+                Answer::Never { why: format!("{why}: it speaks for another node") }
+            }
+            ((_, detail), None) => {
+                let why = detail.map_or_else(|| why.clone(), |detail| format!("{why}: {detail}"));
+                Answer::Later { why, after }
+            }
+        };
+    }
     if !(200..300).contains(&status) {
         // A server's own trouble, a redirect that is not followed, a hub that is not there yet: all may pass.
-        let never = (400..500).contains(&status) && !matches!(status, 401 | 403 | 404 | 408 | 425);
+        let never = (400..500).contains(&status) && !matches!(status, 404 | 408 | 425);
         return if never { Answer::Never { why } } else { Answer::Later { why, after } };
     }
-    let mut body = vec![];
-    while let Ok(Some(chunk)) = response.chunk().await {
-        if body.len() + chunk.len() > ANSWER_CAP {
-            // It was taken; what else the hub has to say is too much.
-            return Answer::Taken { want_full: false };
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Answer::Taken { want_full: wants_full(&body, node) }
+    // Where there is more than is read, it was taken all the same.
+    let body = read(&mut response).await;
+    Answer::Taken { want_full: body.is_some_and(|body| wants_full(&body, node)) }
 }
 
 /// `{"want_full": true}` or `{"want_full": ["mw3"]}`. Anything else asks for nothing.
@@ -171,7 +328,7 @@ pub(crate) fn pause(failures: u32, asked: Option<Duration>, jitter: f64) -> Dura
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{pause, retry_after, wants_full};
+    use super::{pack, pause, retry_after, wants_full};
     use std::time::Duration;
 
     #[test]
@@ -192,6 +349,13 @@ mod tests {
         assert_eq!(retry_after("Mon, 23 Nov 2026 00:00:00 GMT", now), Some(Duration::ZERO));
         assert_eq!(retry_after("99999999999", now), Some(Duration::from_hours(1)));
         assert_eq!(retry_after("soon", now), None);
+    }
+
+    #[test]
+    fn a_small_batch_is_left_as_it_is_and_a_large_one_becomes_much_smaller() {
+        assert_eq!(pack(b"[]"), None);
+        let batch = br#"{"id":"sysctl/net.ipv4.tcp_keepalive_time","status":"compliant"},"#.repeat(64);
+        assert!(pack(&batch).unwrap().len() < batch.len() / 5);
     }
 
     #[test]

@@ -1,12 +1,17 @@
 //! Telling the hub: reports through a spool on disk, heartbeats past it.
 //!
 //! Taking reports in, sending them, and the heartbeat run apart: a hub that hangs delays no report's way to the disk.
-//! With no hub configured nothing is spooled.
+//! With no hub configured nothing is spooled. Where the hub asks for a certificate, a fourth activity keeps this node's
+//! good.
 
 mod http;
+mod identity;
+mod membership;
 mod spool;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tls_tests;
 
 use crate::config::Config;
 use crate::enforce::standing::Standing;
@@ -15,6 +20,7 @@ use evenkeel_report::{
     Event, HEARTBEAT_V1, Heartbeat, REPORT_V1, Report, Seq, Spool as SpoolStanding, Timestamp, event_id,
 };
 use http::{Answer, Link};
+use identity::Identity;
 use sha2::{Digest, Sha256};
 use spool::{Record, Spool};
 use std::io;
@@ -39,6 +45,70 @@ pub(crate) struct HubStanding {
     pub(crate) spool: SpoolStanding,
     /// Reports it will never take.
     pub(crate) refused: u64,
+    /// How this node is shut out, where it is.
+    pub(crate) shut: Option<Shut>,
+    /// Until when this node's certificate holds (unix ms).
+    pub(crate) certified_until: Option<i64>,
+}
+
+/// How a hub shuts a node out. It goes on trying, slowly, and loses nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shut {
+    /// It has no certificate yet.
+    NotEnrolled,
+    /// The hub does not know its certificate.
+    Unknown,
+    /// It is banned.
+    Banned,
+    /// It was taken out of the fleet.
+    Removed,
+    /// Another machine has its name.
+    Cloned,
+    /// Its token was for another tier or other labels.
+    OutOfScope,
+}
+
+impl Shut {
+    /// Its word, for programs; the hub's where the hub has one.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::NotEnrolled => "not_enrolled",
+            Self::Unknown => "unknown_certificate",
+            Self::Banned => "banned",
+            Self::Removed => "removed",
+            Self::Cloned => "cloned_identity",
+            Self::OutOfScope => "out_of_scope",
+        }
+    }
+
+    /// What the hub calls so.
+    fn read(word: &str) -> Option<Self> {
+        let all = [Self::Unknown, Self::Banned, Self::Removed, Self::Cloned, Self::OutOfScope];
+        if word == "no_certificate" {
+            return Some(Self::Unknown);
+        }
+        all.into_iter().find(|shut| shut.word() == word)
+    }
+
+    /// For a person: what is wrong and what to do.
+    fn sentence(self) -> &'static str {
+        match self {
+            Self::NotEnrolled => "not enrolled: the hub has not let this node in yet",
+            Self::Unknown => {
+                "unknown certificate: the hub does not know this node's; a token that is good lets it in again"
+            }
+            Self::Banned => {
+                "banned: the hub listens to this node no more; `evenkeel-hub node unban` there lifts that"
+            }
+            Self::Removed => {
+                "removed: this node was taken out of the fleet; a token made now at the hub lets it in again"
+            }
+            Self::Cloned => {
+                "cloned: another machine speaks under this node's name; give one of the two another, or enrol again"
+            }
+            Self::OutOfScope => "out of scope: the token of this node was for another tier or other labels",
+        }
+    }
 }
 
 /// What the reporter is joined to.
@@ -67,12 +137,18 @@ struct Shared {
     bell: Notify,
     quiet_until: Mutex<Option<Instant>>,
     link: Mutex<Option<(LinkKey, Arc<Link>)>>,
+    /// Who this node is to the hub, once it is.
+    identity: watch::Sender<Option<Arc<Identity>>>,
+    /// The certificate that the hub did not know.
+    doubt: Mutex<Option<u32>>,
+    /// Rung when that is another one than before.
+    doubted: Notify,
     wall: fn() -> Timestamp,
     source: String,
 }
 
 /// What of the configuration a link is made of.
-type LinkKey = (String, Option<std::path::PathBuf>);
+type LinkKey = (String, Option<std::path::PathBuf>, Option<u32>);
 
 /// Run until the task is dropped, or nobody is left who makes reports and the last one is on disk.
 ///
@@ -84,6 +160,8 @@ pub(crate) async fn run(joints: Joints, wall: fn() -> Timestamp) -> io::Result<(
     let now_ms = unix_ms(wall());
     let spool = tokio::task::spawn_blocking(move || Spool::open(&folder, cap, now_ms)).await??;
     let machine = evenkeel_host::identity::machine_id();
+    let state = config.state_dir.clone();
+    let known = tokio::task::spawn_blocking(move || Identity::load(&state)).await?;
     let shared = Shared {
         source: source(machine.as_deref(), &config.node),
         config: joints.config,
@@ -95,6 +173,9 @@ pub(crate) async fn run(joints: Joints, wall: fn() -> Timestamp) -> io::Result<(
         bell: Notify::new(),
         quiet_until: Mutex::new(None),
         link: Mutex::new(None),
+        identity: watch::Sender::new(known.map(Arc::new)),
+        doubt: Mutex::new(None),
+        doubted: Notify::new(),
         wall,
     };
     shared.with_spool(|_| ()).await;
@@ -103,6 +184,7 @@ pub(crate) async fn run(joints: Joints, wall: fn() -> Timestamp) -> io::Result<(
         () = shared.take_in(joints.reports) => {}
         () = shared.deliver() => {}
         () = shared.heartbeats() => {}
+        () = shared.stay_known() => {}
     }
     Ok(())
 }
@@ -164,6 +246,7 @@ impl Shared {
 
     async fn deliver(&self) {
         let mut config = self.config.clone();
+        let mut identity = self.identity.subscribe();
         let mut failures = 0;
         loop {
             let records = self.with_spool(|spool| spool.oldest(BATCH, BATCH_BYTES)).await.unwrap_or_default();
@@ -187,7 +270,9 @@ impl Shared {
                     tokio::select! {
                         () = sleep_until(until) => {}
                         changed = config.changed() => if changed.is_err() { return },
+                        _ = identity.changed() => {}
                     }
+                    *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 }
             }
         }
@@ -201,6 +286,7 @@ impl Shared {
                 Ok(())
             }
             Answer::Later { why, after } => Err((why, after)),
+            Answer::Shut { how, after } => Err((how.sentence().to_owned(), Some(after))),
             Answer::Never { why } if records.len() == 1 => {
                 let id = records.first().map(|record| event_id(record.seq)).unwrap_or_default();
                 tracing::error!(
@@ -232,7 +318,7 @@ impl Shared {
     async fn heard(&self, want_full: bool) {
         self.show(|hub| {
             hub.reached = Some(Instant::now());
-            hub.trouble = None;
+            (hub.trouble, hub.shut) = (None, None);
         });
         if want_full {
             tracing::info!("the hub asks for a full report");
@@ -242,23 +328,54 @@ impl Shared {
 
     async fn post(&self, batch: Vec<u8>) -> Answer {
         let config = self.config();
-        let link = match self.link(&config) {
+        let identity = self.identity.borrow().clone().filter(|known| known.name == config.node);
+        if identity.is_none() && config.enroll.is_some() {
+            let why = self.hub.borrow().trouble.clone();
+            let why = why.unwrap_or_else(|| Shut::NotEnrolled.sentence().to_owned());
+            self.show(|hub| hub.shut = hub.shut.or(Some(Shut::NotEnrolled)));
+            return Answer::Later { why, after: None };
+        }
+        let link = match self.link(&config, identity.as_deref()) {
             Ok(Some(link)) => link,
             Ok(None) => return Answer::Later { why: "no hub is configured".to_owned(), after: None },
             Err(error) => return Answer::Later { why: evenkeel_core::chain(&error), after: None },
         };
-        link.send(batch, &config.node).await
+        let answer = link.send(batch, &config.node).await;
+        let shut = if let Answer::Shut { how, .. } = &answer { Some(*how) } else { None };
+        self.show(|hub| {
+            hub.shut = shut;
+            hub.certified_until = identity.as_ref().map(|known| known.until);
+        });
+        if shut == Some(Shut::Unknown) {
+            self.doubt(identity.map(|known| known.print));
+        }
+        answer
     }
 
-    /// The link, made when it is first needed and when the configuration names another hub.
-    fn link(&self, config: &Config) -> Result<Option<Arc<Link>>, http::LinkError> {
+    /// The hub does not know this certificate. Said once of each: how often to ask again is decided elsewhere.
+    fn doubt(&self, print: Option<u32>) {
+        let mut doubt = self.doubt.lock().unwrap_or_else(PoisonError::into_inner);
+        if *doubt != print {
+            *doubt = print;
+            self.doubted.notify_one();
+        }
+    }
+
+    /// The link, made when it is first needed and when the configuration names another hub or the certificate is new.
+    fn link(
+        &self,
+        config: &Config,
+        identity: Option<&Identity>,
+    ) -> Result<Option<Arc<Link>>, http::LinkError> {
         let Some(hub) = &config.hub else { return Ok(None) };
-        let key = (hub.clone(), config.hub_ca.clone());
+        // A certificate is for a hub that shows one itself.
+        let identity = identity.filter(|_| hub.starts_with("https://"));
+        let key = (hub.clone(), config.hub_ca.clone(), identity.map(|known| known.print));
         let mut slot = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, link)) = slot.as_ref().filter(|(made_of, _)| *made_of == key) {
             return Ok(Some(link.clone()));
         }
-        let link = Arc::new(Link::new(hub, config)?);
+        let link = Arc::new(Link::new(hub, config, identity)?);
         *slot = Some((key, link.clone()));
         Ok(Some(link))
     }
@@ -286,6 +403,11 @@ impl Shared {
                 Answer::Later { why, .. } | Answer::Never { why } => {
                     tracing::debug!("a heartbeat was not taken: {why}");
                     self.show(|hub| hub.trouble = Some(why));
+                }
+                Answer::Shut { how, after } => {
+                    tracing::debug!("a heartbeat was not taken: {}", how.word());
+                    self.show(|hub| hub.trouble = Some(how.sentence().to_owned()));
+                    next = next.max(Instant::now() + after);
                 }
             }
         }

@@ -278,7 +278,12 @@ async fn serve(mut stream: TcpStream, script: Arc<Mutex<Vec<&'static str>>>, see
             let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             let length: usize = length.trim().parse().unwrap();
             if bytes.len() >= head + 4 + length {
-                let events: Vec<Value> = serde_json::from_slice(&bytes[head + 4..head + 4 + length]).unwrap();
+                let body = &bytes[head + 4..head + 4 + length];
+                let events: Vec<Value> = if text.contains("content-encoding: gzip") {
+                    serde_json::from_reader(flate2::read::GzDecoder::new(body)).unwrap()
+                } else {
+                    serde_json::from_slice(body).unwrap()
+                };
                 bytes.drain(..head + 4 + length);
                 let answer = {
                     let mut script = script.lock().unwrap();

@@ -2,22 +2,28 @@
 //!
 //! `POST /v1/pre-reboot` and `/v1/steady-state`, with the header `fleet-lock-protocol: true` and
 //! `{"client_params": {"id": "mw1/service", "group": "middleware"}}`. 200 is a yes; anything else is a no, with
-//! `{"kind": …, "value": …}`.
+//! `{"kind": …, "value": …}`. Where nodes have certificates, each asks for itself alone.
 
-use super::Hub;
-use crate::slots::{is_group, is_id};
+use super::enroll::{admitted, shut};
+use super::{AWAY, Hub, Problem};
+use crate::slots::{is_group, is_id, node_of};
+use crate::store::registry::Admission;
 use crate::store::{StoreError, Taken};
+use crate::who::{Peer, Shut};
 use crate::writer::chain;
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The most bytes of a question.
 const LONGEST: usize = 8 << 10;
+/// How long it may take to arrive.
+const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Deserialize)]
 struct Question {
@@ -41,8 +47,12 @@ fn refuse(status: StatusCode, kind: &'static str, value: impl Into<String>) -> R
     (status, Json(Refusal { kind, value: value.into() })).into_response()
 }
 
-pub(super) async fn take(State(hub): State<Arc<Hub>>, headers: HeaderMap, body: Bytes) -> Response {
-    let Params { id, group } = match read(&headers, &body) {
+pub(super) async fn take(
+    State(hub): State<Arc<Hub>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let Params { id, group } = match hear(&hub, &peer, request).await {
         Ok(params) => params,
         Err(refusal) => return *refusal,
     };
@@ -64,8 +74,12 @@ pub(super) async fn take(State(hub): State<Arc<Hub>>, headers: HeaderMap, body: 
     }
 }
 
-pub(super) async fn leave(State(hub): State<Arc<Hub>>, headers: HeaderMap, body: Bytes) -> Response {
-    let Params { id, group } = match read(&headers, &body) {
+pub(super) async fn leave(
+    State(hub): State<Arc<Hub>>,
+    Extension(peer): Extension<Peer>,
+    request: Request,
+) -> Response {
+    let Params { id, group } = match hear(&hub, &peer, request).await {
         Ok(params) => params,
         Err(refusal) => return *refusal,
     };
@@ -86,8 +100,46 @@ pub(super) async fn leave(State(hub): State<Arc<Hub>>, headers: HeaderMap, body:
 }
 
 fn failed(why: &StoreError) -> Response {
+    if matches!(why, StoreError::Away { .. }) {
+        tracing::warn!(error = chain(why), "a slot could not be granted or taken back");
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "store", AWAY);
+    }
     tracing::error!(error = chain(why), "a slot could not be granted or taken back");
     refuse(StatusCode::INTERNAL_SERVER_ERROR, "store", "the store failed; see the hub's log")
+}
+
+/// A question of somebody who may ask it. With certificates, a node asks for itself alone.
+async fn hear(hub: &Hub, peer: &Peer, request: Request) -> Result<Params, Box<Response>> {
+    let admission = admitted(hub, peer).await.map_err(|why| Box::new(in_words(&why)))?;
+    let headers = request.headers().clone();
+    let body = match tokio::time::timeout(DEADLINE, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(why)) => {
+            return Err(Box::new(refuse(why.status(), "bad_request", "the question did not arrive whole")));
+        }
+        Err(_) => {
+            return Err(Box::new(refuse(
+                StatusCode::REQUEST_TIMEOUT,
+                "late",
+                "the question took more than 10 seconds",
+            )));
+        }
+    };
+    let params = read(&headers, &body)?;
+    let foreign = |admission: &Admission| node_of(&params.id) != admission.name;
+    if let Some(admission) = admission.filter(foreign) {
+        tracing::warn!(node = admission.name, id = params.id, "a slot was asked for in another node's name");
+        let problem = shut(hub, Shut::Forged);
+        let why = format!("the certificate is of {}: ask as {0}/HOLDER", admission.name);
+        return Err(Box::new(refuse(problem.code, Shut::Forged.word(), why)));
+    }
+    Ok(params)
+}
+
+/// A problem as the protocol has it, so that any client tells why.
+fn in_words(why: &Problem) -> Response {
+    let kind = why.kind.as_ref().map_or("refused", |word| word.0);
+    refuse(why.code, kind, why.detail.clone())
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Params, Box<Response>> {

@@ -2,13 +2,17 @@
 
 mod api;
 pub(crate) use api::encode;
+mod enroll;
 mod fleet_lock;
 mod ingest;
 
+use crate::ca::Authority;
 use crate::liveness::HubTimes;
 use crate::metrics::Metrics;
 use crate::pages;
+use crate::quota::Quota;
 use crate::slots::Slots;
+use crate::store::registry::Registry;
 use crate::store::{StoreError, View};
 use crate::writer::{Clock, Writer, chain};
 use axum::Router;
@@ -19,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Everything a handler needs.
 pub struct Hub {
@@ -28,6 +33,14 @@ pub struct Hub {
     pub view: Arc<dyn View>,
     /// Who may be disturbed.
     pub slots: Slots,
+    /// Who may speak.
+    pub registry: Arc<dyn Registry>,
+    /// Who signs certificates; nobody on a hub that speaks plain HTTP alone.
+    pub authority: Option<Arc<Authority>>,
+    /// How long a node's certificate holds.
+    pub certificate_life: Duration,
+    /// How often each may ask.
+    pub quota: Quota,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -42,7 +55,13 @@ impl Hub {
     /// The times that liveness is judged against.
     #[must_use]
     pub fn times(&self) -> HubTimes {
-        HubTimes { now: (self.clock)(), started: self.started, up_before: self.up_before }
+        let now = (self.clock)();
+        let outage = self.writer.outage();
+        match (outage.since, outage.until) {
+            // As after a restart: while the database was away, nobody was heard of.
+            (Some(since), until) => HubTimes { now, started: until.unwrap_or(now), up_before: Some(since) },
+            (None, _) => HubTimes { now, started: self.started, up_before: self.up_before },
+        }
     }
 
     /// Asks the store, away from the thread that serves everybody.
@@ -53,6 +72,10 @@ impl Hub {
         let view = Arc::clone(&self.view);
         match tokio::task::spawn_blocking(move || question(view.as_ref())).await {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(why @ StoreError::Away { .. })) => {
+                tracing::warn!(error = chain(&why), "the store could not be read");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, AWAY).again_after(AWAY_S))
+            }
             Ok(Err(why)) => {
                 tracing::error!(error = chain(&why), "the store could not be read");
                 Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the store could not be read"))
@@ -60,13 +83,44 @@ impl Hub {
             Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the question was dropped")),
         }
     }
+
+    /// Asks or tells the registry, away from the thread that serves everybody. Whoever is not known for certain to be
+    /// let in is asked to come again.
+    async fn register<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn Registry) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let registry = Arc::clone(&self.registry);
+        match tokio::task::spawn_blocking(move || question(registry.as_ref())).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(why @ StoreError::Away { .. })) => {
+                tracing::warn!(error = chain(&why), "the registry could not be asked");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, AWAY).again_after(AWAY_S))
+            }
+            Ok(Err(why)) => {
+                tracing::error!(error = chain(&why), "the registry could not be asked");
+                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store failed; see the hub's log"))
+            }
+            Err(_) => Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the question was dropped")),
+        }
+    }
 }
+
+/// What is answered while the database is away, and after how many seconds it is worth another try.
+const AWAY: &str = "the database is away; try again";
+const AWAY_S: u32 = 5;
 
 /// An error as a person and a program can both read it.
 #[derive(Debug, Serialize)]
 pub struct Problem {
     #[serde(skip)]
     code: StatusCode,
+    /// After how many seconds it may be tried again.
+    #[serde(skip)]
+    again: Option<u32>,
+    /// Which problem it is, for programs.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    kind: Option<Word>,
     title: &'static str,
     status: u16,
     detail: String,
@@ -81,7 +135,29 @@ pub struct Problem {
 impl Problem {
     fn new(code: StatusCode, detail: impl Into<String>) -> Self {
         let title = code.canonical_reason().unwrap_or("error");
-        Self { code, title, status: code.as_u16(), detail: detail.into(), index: None, id: None }
+        let again = (code == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        let (status, detail) = (code.as_u16(), detail.into());
+        Self { code, again, kind: None, title, status, detail, index: None, id: None }
+    }
+
+    /// With a word for programs.
+    fn of(self, word: &'static str) -> Self {
+        Self { kind: Some(Word(word)), ..self }
+    }
+
+    /// With a time to come again (s).
+    fn again_after(self, seconds: u32) -> Self {
+        Self { again: Some(seconds), ..self }
+    }
+}
+
+/// A problem's name, which is written as a URN.
+#[derive(Debug)]
+struct Word(&'static str);
+
+impl Serialize for Word {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("urn:evenkeel:problem:{}", self.0))
     }
 }
 
@@ -89,10 +165,9 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let kind = (header::CONTENT_TYPE, "application/problem+json");
         let body = serde_json::to_string(&self).unwrap_or_default();
-        let again = self.code == StatusCode::SERVICE_UNAVAILABLE;
         let mut answer = (self.code, [kind], body).into_response();
-        if again {
-            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.again {
+            answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         answer
     }
@@ -107,6 +182,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/steady-state", post(fleet_lock::leave))
         .route("/api/v1/slots", get(api::slots))
         .route("/api/v1/invariants", get(api::invariants))
+        .route("/v1/enroll", post(enroll::enroll))
+        .route("/v1/renew", post(enroll::renew))
         .route("/api/v1/nodes", get(api::nodes))
         .route("/api/v1/nodes/{name}", get(api::node))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))

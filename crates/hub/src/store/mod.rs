@@ -1,8 +1,12 @@
 //! What is kept, as rows and as two traits: [`Store`] for the one writer, [`View`] for the many readers.
 //!
 //! How events become rows is decided in `merge`; a store only keeps and finds rows. SQL lives in the
-//! implementations and nowhere else, so that a second database is a second file.
+//! implementations and nowhere else. SQLite is asked row by row, as that costs nothing in one process; PostgreSQL is
+//! asked once for a whole batch (`batch`).
 
+pub mod batch;
+pub mod postgres;
+pub mod registry;
 mod rows;
 mod slots;
 pub mod sqlite;
@@ -39,6 +43,17 @@ pub enum StoreError {
         /// The newest version this hub knows.
         known: i64,
     },
+    /// The database does not answer; it may again.
+    #[error("{doing}: the database at {place} is away")]
+    Away {
+        /// What was being done.
+        doing: &'static str,
+        /// Where it is, without a password.
+        place: String,
+        /// What the database or the network said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A statement failed.
     #[error("{doing} in the store")]
     Sql {
@@ -62,8 +77,26 @@ pub enum StoreError {
 /// The result of anything that touches the store.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
+/// What a transaction is about to touch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Touch<'a> {
+    /// The node.
+    pub source: &'a str,
+    /// Its items too.
+    pub items: bool,
+}
+
 /// One transaction's reads and writes, as `merge` needs them.
 pub trait Tx {
+    /// Says what will be touched, so that it can be loaded at once; each source at most once. A store that is asked
+    /// row by row has no use for it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn expect(&mut self, touches: &[Touch<'_>]) -> Result<()> {
+        let _ = touches;
+        Ok(())
+    }
     /// The node of `source`.
     ///
     /// # Errors
@@ -133,7 +166,8 @@ pub trait Store: Send {
     /// # Errors
     /// When `work` fails or the commit does.
     fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;
-    /// Forgets up to `most` entries of the history received before `before` (unix ms); how many it forgot.
+    /// Forgets up to `most` pieces of the history received before `before` (unix ms); how many it forgot. A piece is
+    /// whatever the store forgets at once: an entry, or a day.
     ///
     /// # Errors
     /// When the store cannot be written.

@@ -1,13 +1,23 @@
 //! Events as an agent would tell them, a real hub to tell them to, and a look into its database.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+#![allow(
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    clippy::items_after_statements,
+    reason = "tests"
+)]
+#![allow(unused_macros, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
+
+pub mod cluster;
+pub mod stores;
+pub mod tls;
 
 use evenkeel_report::{
     Agent, Change, Counts, Drift, Event, HEARTBEAT_V1, Heartbeat, Item, Layer, Mode, Node, Pass, REPORT_V1,
     Report, Scope, Seq, SpecState, Spool, Status, Sync, Timestamp, Trigger, Writer, event_id, state_digest,
 };
 use std::io::{BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// 2026-11-23T01:02:03Z.
@@ -121,16 +131,22 @@ pub fn client() -> reqwest::Client {
 pub struct Hub {
     pub child: Child,
     pub url: String,
-    pub store: PathBuf,
     client: reqwest::Client,
 }
 
 impl Hub {
-    pub fn start(store: &Path) -> Self {
+    /// On `sqlite:…` or `postgres://…`.
+    pub fn start(store: &str) -> Self {
+        Self::start_with(store, &[])
+    }
+
+    /// The same, with more in its environment.
+    pub fn start_with(store: &str, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
-            .args(["serve", "--listen", "127.0.0.1:0", "--store", &format!("sqlite:{}", store.display())])
+            .args(["serve", "--listen", "127.0.0.1:0", "--store", store])
             .env("RUST_LOG", "info")
             .env("NO_COLOR", "1")
+            .envs(environment.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -142,7 +158,7 @@ impl Hub {
             }
         };
         std::thread::spawn(move || lines.for_each(drop));
-        Self { child, url, store: store.to_owned(), client: client() }
+        Self { child, url, client: client() }
     }
 
     pub async fn post(
@@ -188,27 +204,4 @@ impl Drop for Hub {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// Everything that a store holds, as text. Keys are the order of arrival and are named by their source instead.
-pub fn dump(store: &Path) -> String {
-    let conn = rusqlite::Connection::open(store).unwrap();
-    let tables = [
-        "SELECT source, name, tier, last_seen, doc FROM nodes ORDER BY 1",
-        "SELECT nodes.source, items.id, status, epoch, n, detail FROM items JOIN nodes ON nodes.id = node ORDER BY 1, 2",
-        "SELECT nodes.source, epoch, n, sub, item, status, at, got, echo, commit_id, detail FROM history \
-         JOIN nodes ON nodes.id = node ORDER BY 1, 2, 3, 4, 5",
-        "SELECT nodes.source, epoch, lo, hi, got FROM seen JOIN nodes ON nodes.id = node ORDER BY 1, 2, 3",
-    ];
-    let mut text = String::new();
-    for query in tables {
-        let mut rows = conn.prepare(query).unwrap();
-        let columns = rows.column_count();
-        let mut rows = rows.query([]).unwrap();
-        while let Some(row) = rows.next().unwrap() {
-            let row: Vec<rusqlite::types::Value> = (0..columns).map(|n| row.get(n).unwrap()).collect();
-            text = format!("{text}{row:?}\n");
-        }
-    }
-    text
 }

@@ -1,10 +1,12 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
+mod registry;
 mod schema;
 mod slots;
 mod tx;
 mod view;
 
+pub use registry::SqliteRegistry;
 pub use slots::SqliteSlots;
 pub use view::SqliteView;
 

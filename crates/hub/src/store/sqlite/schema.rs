@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 3] = [
+pub(super) const MIGRATIONS: [&str; 4] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -63,6 +63,42 @@ pub(super) const MIGRATIONS: [&str; 3] = [
        PRIMARY KEY (grp, id)
      ) WITHOUT ROWID;
      CREATE INDEX items_facts ON items (node, id) WHERE json_extract(detail, '$.facts') IS NOT NULL;",
+    // 4: who may speak. Times are unix ms, the hub's clock.
+    "CREATE TABLE tokens (
+       id      TEXT PRIMARY KEY,
+       hash    TEXT NOT NULL UNIQUE,  -- SHA-256 of the token
+       nodes   TEXT NOT NULL,         -- a glob over names
+       labels  TEXT NOT NULL,         -- JSON
+       made    INTEGER NOT NULL,
+       until   INTEGER NOT NULL,
+       uses    INTEGER NOT NULL,
+       used    INTEGER NOT NULL,
+       revoked INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE enrolments (
+       id     INTEGER PRIMARY KEY AUTOINCREMENT,
+       name   TEXT NOT NULL,
+       token  TEXT NOT NULL,
+       key    TEXT NOT NULL,          -- SHA-256 of the first public key
+       labels TEXT NOT NULL,          -- JSON
+       source TEXT,                   -- who it speaks as, once it has
+       at     INTEGER NOT NULL
+     );
+     CREATE INDEX enrolments_by_name ON enrolments (name, id);
+     CREATE INDEX enrolments_by_source ON enrolments (source) WHERE source IS NOT NULL;
+     CREATE TABLE certificates (
+       serial    TEXT PRIMARY KEY,
+       enrolment INTEGER NOT NULL,
+       key       TEXT NOT NULL,       -- SHA-256 of its public key
+       since     INTEGER NOT NULL,
+       until     INTEGER NOT NULL,
+       banned    INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE marks (             -- names that are shut out
+       name TEXT PRIMARY KEY,
+       mark TEXT NOT NULL,            -- banned, removed
+       at   INTEGER NOT NULL
+     ) WITHOUT ROWID;",
 ];
 
 /// Takes the steps that are missing, each in a transaction of its own.
@@ -128,7 +164,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 3: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 4: run a newer evenkeel-hub"
         );
     }
 }

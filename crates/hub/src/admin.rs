@@ -1,0 +1,252 @@
+//! What an operator tells a hub about who may speak: tokens, certificates, bans. It writes into the store beside a running
+//! hub, which asks the store at every request: there is nothing to reload.
+
+use crate::ca::{self, CaError, fingerprint, hex};
+use crate::store::StoreError;
+use crate::store::registry::{Issued, Mark, Registry, Token};
+use evenkeel_report::Timestamp;
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No randomness.
+    #[error(transparent)]
+    Random(#[from] CaError),
+    /// The glob is none.
+    #[error("--nodes: {glob:?} is no glob: {why}")]
+    Glob {
+        /// What was written.
+        glob: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// There is no such token.
+    #[error("there is no token {0}: `evenkeel-hub token list` has them")]
+    NoToken(String),
+    /// There is no such certificate.
+    #[error(
+        "no node {0} was let in and no certificate has that serial number: `evenkeel-hub node list` has them"
+    )]
+    NoNode(String),
+}
+
+/// What a new token is for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// A glob over names.
+    pub nodes: String,
+    /// What such a node must say of itself.
+    pub labels: BTreeMap<String, String>,
+    /// How long it holds.
+    pub expires: Duration,
+    /// How many enrolments it is good for.
+    pub uses: u32,
+}
+
+/// How a token begins, so that it is known for what it is where it should not be.
+const PREFIX: &str = "ekt_";
+
+/// Makes a token: its id, and itself, which is said this once.
+///
+/// # Errors
+/// When the glob is none or the store cannot be written.
+pub fn create(registry: &dyn Registry, wanted: &Wanted, now: i64) -> Result<(String, String), AdminError> {
+    glob::Pattern::new(&wanted.nodes)
+        .map_err(|why| AdminError::Glob { glob: wanted.nodes.clone(), why: why.msg.to_owned() })?;
+    let secret = format!("{PREFIX}{}", hex(&ca::random::<32>()?));
+    let id = hex(&ca::random::<4>()?);
+    let life = i64::try_from(wanted.expires.as_millis()).unwrap_or(i64::MAX);
+    registry.add_token(&Token {
+        id: id.clone(),
+        hash: fingerprint(secret.as_bytes()),
+        nodes: wanted.nodes.clone(),
+        labels: wanted.labels.clone(),
+        made: now,
+        until: now.saturating_add(life),
+        uses: wanted.uses,
+        used: 0,
+        revoked: false,
+    })?;
+    Ok((id, secret))
+}
+
+/// Every token, for a person or a program.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, AdminError> {
+    let tokens = registry.tokens()?;
+    if as_json {
+        let all: Vec<_> = tokens
+            .iter()
+            .map(|token| {
+                json!({"id": token.id, "nodes": token.nodes, "labels": token.labels, "made": when(token.made),
+                       "until": when(token.until), "uses": token.uses, "used": token.used, "state": state(token, now)})
+            })
+            .collect();
+        return Ok(format!("{}\n", serde_json::Value::from(all)));
+    }
+    let mut text = String::new();
+    for token in &tokens {
+        let labels: Vec<String> = token.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(",") };
+        let Token { id, nodes, used, uses, .. } = token;
+        let _ = writeln!(
+            text,
+            "{id}  {:8} {used}/{uses} used  until {}  nodes {nodes}  labels {labels}",
+            state(token, now),
+            when(token.until)
+        );
+    }
+    Ok(text)
+}
+
+/// Takes a token back.
+///
+/// # Errors
+/// When there is none of that id, or the store cannot be written.
+pub fn revoke(registry: &dyn Registry, id: &str) -> Result<(), AdminError> {
+    if registry.revoke(id)? { Ok(()) } else { Err(AdminError::NoToken(id.to_owned())) }
+}
+
+/// Every certificate, for a person or a program.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn nodes(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, AdminError> {
+    let all = registry.certificates()?;
+    if as_json {
+        let all: Vec<_> = all
+            .iter()
+            .map(|one| {
+                json!({"node": one.name, "serial": one.serial, "until": when(one.until), "token": one.token,
+                       "source": one.source, "state": standing(one, now)})
+            })
+            .collect();
+        return Ok(format!("{}\n", serde_json::Value::from(all)));
+    }
+    let mut text = String::new();
+    for one in &all {
+        let Issued { name, serial, token, .. } = one;
+        let _ = writeln!(
+            text,
+            "{name}  {:8} {serial}  until {}  token {token}",
+            standing(one, now),
+            when(one.until)
+        );
+    }
+    Ok(text)
+}
+
+/// What is done to a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deed {
+    /// It is not listened to until that is lifted.
+    Ban,
+    /// That is lifted.
+    Unban,
+    /// It is taken out.
+    Remove,
+}
+
+/// Shuts a node out by its name or one certificate by its serial number, or lets it speak again.
+///
+/// # Errors
+/// When nobody is called so, or the store cannot be written.
+pub fn treat(registry: &dyn Registry, deed: Deed, name_or_serial: &str, now: i64) -> Result<(), AdminError> {
+    let known = registry.certificates()?;
+    let named = known.iter().any(|one| one.name == name_or_serial);
+    let numbered = known.iter().any(|one| one.serial == name_or_serial);
+    match deed {
+        // A name may be banned before anybody has it.
+        Deed::Ban if numbered && !named => registry.ban_serial(name_or_serial, true).map(drop)?,
+        Deed::Ban => registry.mark(name_or_serial, Some(Mark::Banned), now)?,
+        Deed::Unban if numbered && !named => registry.ban_serial(name_or_serial, false).map(drop)?,
+        Deed::Unban => registry.mark(name_or_serial, None, now)?,
+        Deed::Remove if named => registry.mark(name_or_serial, Some(Mark::Removed), now)?,
+        Deed::Remove => return Err(AdminError::NoNode(name_or_serial.to_owned())),
+    }
+    Ok(())
+}
+
+fn state(token: &Token, now: i64) -> &'static str {
+    match token {
+        _ if token.revoked => "revoked",
+        _ if token.until <= now => "expired",
+        _ if token.used_up() => "used_up",
+        _ => "good",
+    }
+}
+
+fn standing(one: &Issued, now: i64) -> &'static str {
+    match one.mark {
+        Some(mark) => mark.word(),
+        None if one.banned => "banned",
+        None if one.until <= now => "expired",
+        None if !one.newest => "replaced",
+        None => "good",
+    }
+}
+
+fn when(ms: i64) -> String {
+    Timestamp::from_unix_ms(ms).map_or_else(|| ms.to_string(), |at| at.to_string())
+}
+
+/// `tier=db,rack=7`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let pair = |part: &str| {
+        let (key, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is no KEY=VALUE"))?;
+        if key.is_empty() {
+            Err(format!("{part:?} has no key"))
+        } else {
+            Ok((key.to_owned(), value.to_owned()))
+        }
+    };
+    text.split(',').map(pair).collect()
+}
+
+/// `90s`, `30m`, `24h`, `7d`.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no duration: write 30m, 24h or 7d");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| bad())?;
+    let unit = match &text[digits.len()..] {
+        "s" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(bad()),
+    };
+    let seconds = number.checked_mul(unit).filter(|seconds| (1..=3_650 * 86_400).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::{duration, labels};
+    use std::time::Duration;
+
+    #[test]
+    fn labels_and_durations_are_read_or_told_what_to_write() {
+        assert_eq!(labels("tier=db,rack=7").unwrap().len(), 2);
+        assert!(labels("tier").unwrap_err().contains("KEY=VALUE"));
+        assert_eq!(duration("24h"), Ok(Duration::from_hours(24)));
+        for bad in ["", "0s", "24", "h", "1y", "99999999999999999999d", "20000d"] {
+            assert!(duration(bad).unwrap_err().contains("24h"), "{bad}");
+        }
+    }
+}
