@@ -5,6 +5,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
@@ -132,8 +133,9 @@ fn a_hundred_dead_shares_have_a_hundred_looks_and_one_is_looked_at_anew() {
     for n in 0..100 {
         shares.push(Share::mount(&node, &format!("/srv/dead/{n}"), &["ignore", "alive"]));
         node.sh(&format!("mkdir -p /srv/seen/{n} && mount --bind /srv/dead/{n} /srv/seen/{n}"));
-        tier += &format!(
-            "  /srv/seen/{n}: {{source: /srv/dead/{n}, type: bind, health: {{within: 1s, every: 1s}}}}\n"
+        let _ = writeln!(
+            tier,
+            "  /srv/seen/{n}: {{source: /srv/dead/{n}, type: bind, health: {{within: 1s, every: 1s}}}}"
         );
     }
     let repository =
@@ -142,7 +144,7 @@ fn a_hundred_dead_shares_have_a_hundred_looks_and_one_is_looked_at_anew() {
         share.turn("USR2");
     }
     let agent = node.agent(&config(&repository.source(), ""));
-    until("all are told as hung", Duration::from_secs(60), || {
+    until("all are told as hung", Duration::from_mins(1), || {
         (0..100).all(|n| stands(&node, &format!("mount//srv/seen/{n}")).1.starts_with("hung:"))
     });
     let first = looks(&agent);

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use support::guest::Guest;
 
 /// For what four nodes on two emulated processors need.
-const CONVERGED: Duration = Duration::from_secs(300);
-const SOON: Duration = Duration::from_secs(120);
+const CONVERGED: Duration = Duration::from_mins(5);
+const SOON: Duration = Duration::from_mins(2);
 const NODES: [&str; 3] = ["db1", "mw2", "web1"];
 
 /// A command on one of the nodes: what it printed.

@@ -44,11 +44,7 @@ const STORIES: &[Story] = stories![
 ];
 
 /// Stories of what the kind cannot do yet. Take a name out of here when it can.
-const WAITING: &[&str] = &[
-    "a_line_in_fstab_that_says_otherwise_is_named",
-    "files_below_a_missing_mount_are_told",
-    "a_mount_that_nobody_asked_to_look_into_is_found_silent_too",
-];
+const WAITING: &[&str] = &[];
 
 #[test]
 fn nfs_as_it_is() {

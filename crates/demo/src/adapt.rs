@@ -100,7 +100,7 @@ impl Adapted {
                 ));
             }
         }
-        for (_, text) in self.tree.iter_mut().filter(|(path, _)| path.ends_with(".yaml")) {
+        for (_, text) in self.tree.iter_mut().filter(|(path, _)| is_document(path)) {
             let reload = |line: &&str| !line.trim_start().starts_with("reload: ");
             *text = text.lines().filter(reload).fold(String::new(), |text, line| text + line + "\n");
         }
@@ -108,7 +108,7 @@ impl Adapted {
 
     fn drop_section(&mut self, section: &str) -> bool {
         let mut dropped = false;
-        for (_, text) in self.tree.iter_mut().filter(|(path, _)| path.ends_with(".yaml")) {
+        for (_, text) in self.tree.iter_mut().filter(|(path, _)| is_document(path)) {
             let without = without_section(text, section);
             dropped |= without != *text;
             *text = without;
@@ -247,6 +247,11 @@ fn bound_folder(source: &str, fields: &Value) -> Map<String, Value> {
         OF_A_SHARE.iter().filter(|(key, _)| said(key)).map(|(key, off)| ((*key).to_owned(), json!(off))),
     );
     bound
+}
+
+/// Whether a file is one of the language's, and not a text that an item names.
+fn is_document(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_some_and(|end| end == "yaml")
 }
 
 /// A document without one of its top sections, line by line so that the rest stays as people wrote it.
