@@ -26,10 +26,7 @@ pub(crate) fn ask(verb: SystemdVerb, unit: &str) -> Result<(), Fault> {
     } else {
         format!("systemctl {} {unit}", verb.word())
     };
-    let mut program = Program::new("systemctl").args(["--no-ask-password", "--quiet", verb.word()]);
-    if spares_a_reload(verb, unit) {
-        program = program.arg("--no-reload");
-    }
+    let program = Program::new("systemctl").args(["--no-ask-password", "--quiet", verb.word()]);
     let program = if unit.is_empty() { program } else { program.args(["--", unit]) };
     let deadline = if unit.as_bytes().ends_with(b".mount") { MOUNT } else { DEADLINE };
     match program.run(deadline, 64 << 10) {
@@ -59,13 +56,6 @@ fn lasts(verb: SystemdVerb, unit: &str, doing: &str) -> Result<(), Fault> {
     let said = seen.last_lines.join(" | ");
     let said = if said.is_empty() { said } else { format!("; it said last: {said}") };
     Err(Fault::from(doing.to_owned(), format!("it ended at once ({}){said}", seen.result)))
-}
-
-/// Whether systemd need not read everything anew once a unit's links are made: whoever keeps mounts has it read their files
-/// once for all, and looks at the links themselves. Each reading costs a node with many units a good part of a second.
-fn spares_a_reload(verb: SystemdVerb, unit: &str) -> bool {
-    let mounts = [".mount", ".automount"].iter().any(|end| unit.ends_with(end));
-    mounts && matches!(verb, SystemdVerb::Enable | SystemdVerb::Disable)
 }
 
 /// What the unit said last, without the time it said it.
