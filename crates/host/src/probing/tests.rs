@@ -1,3 +1,5 @@
+//! Probes against what really listens, and against what does not.
+
 #![allow(clippy::unwrap_used, reason = "tests")]
 use super::*;
 use crate::program::Program;
