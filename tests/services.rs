@@ -51,7 +51,7 @@ fn a_service_that_dies_comes_back_and_one_that_cannot_start_makes_no_storm() {
         node.write(&format!("/etc/systemd/system/{name}.service"), text);
     }
     node.sh("mv /etc/systemd/system/masked.service /lib/systemd/system; systemctl daemon-reload; systemctl -q mask masked");
-    node.spec(&tier(
+    node.commit(&tier(
         "  worker.service: {enabled: true, active: true}\n  bad.service: {active: true}\n  \
          flap.service: {active: true}\n  masked.service: {active: true}\n  nobody.service: {active: true}\n",
     ));
@@ -98,7 +98,7 @@ fn a_restart_that_is_owed_waits_until_it_may_be_done() {
     let node = Booted::new("restarts", "poll_interval: 1s\npass_interval: 2s\n");
     node.write("/etc/systemd/system/worker.service", WORKER);
     node.sh("systemctl daemon-reload");
-    node.spec(&tier("  worker.service: {active: true}\n"));
+    node.commit(&tier("  worker.service: {active: true}\n"));
     node.sh("systemctl start evenkeel");
     until_told(&node, "worker.service", "compliant", "");
     let pid = node.show("worker", "MainPID");

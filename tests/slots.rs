@@ -120,7 +120,7 @@ fn two_nodes_are_never_restarted_at_once_whatever_is_killed() {
         let booted = Booted::in_network(name, Some("slots"), node, FLEET, config);
         booted.write("/etc/systemd/system/worker.service", WORKER);
         booted.sh("systemctl daemon-reload");
-        booted.spec(TIER);
+        booted.commit(TIER);
         booted.sh("systemctl start evenkeel");
         booted
     });

@@ -7,11 +7,9 @@
 mod support;
 
 use serde_json::Value;
-use std::io::Write as _;
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-use support::{EVENKEEL, FLEET, text, until};
+use support::booted::{Booted, HUB};
+use support::until;
 
 const KEY: &str = "net.ipv4.tcp_keepalive_time";
 const BIND: &str = r"srv-my\x2dweb-static.mount";
@@ -28,97 +26,23 @@ fn tier(value: u32) -> String {
     )
 }
 
-/// A Debian with evenkeel installed as `docs/operating.md` says, and the repository it pulls from.
-struct Booted {
-    name: &'static str,
-}
-
-fn lab(args: &[&str]) -> Command {
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/node"));
-    command
-        .args(args)
-        .env("EVENKEEL_LAB_NAME", format!("systemd-{}", std::process::id()))
-        .stdin(Stdio::null());
-    command
-}
-
-fn done(what: &str, out: Output) -> String {
-    assert!(out.status.success(), "{what}: {}", text(&out));
-    String::from_utf8(out.stdout).unwrap()
-}
-
-/// The Debian root that every node is laid over, made once; what it says meanwhile is seen.
-fn debian() {
-    static MADE: OnceLock<bool> = OnceLock::new();
-    let made = MADE.get_or_init(|| lab(&["root"]).status().unwrap().success());
-    assert!(
-        *made,
-        "no Debian to boot, for the reason above; these tests need root, mmdebstrap and systemd-nspawn"
-    );
+/// A Debian with evenkeel installed, and not started.
+fn booted(name: &'static str, config: &str) -> Booted {
+    let node = Booted::new(name, config);
+    node.sh("evenkeel --version");
+    node.write("/srv/data/static/page", "hello\n");
+    node
 }
 
 impl Booted {
-    /// Boot it and lay everything out; the agent is not started yet.
-    fn new(name: &'static str, config: &str) -> Self {
-        debian();
-        let owner = std::process::id().to_string();
-        let up = lab(&["up", name, "--owner", &owner]).output().unwrap();
-        assert!(up.status.success(), "a Debian could not be booted in systemd-nspawn: {}", text(&up));
-        let node = Self { name };
-        done("copy", lab(&["copy", name, EVENKEEL, "/usr/bin/evenkeel"]).output().unwrap());
-        node.sh("evenkeel --version");
-        node.write("/etc/systemd/system/evenkeel.service", include_str!("../agent.service"));
-        node.configure(config);
-        node.write("/srv/data/static/page", "hello\n");
-        node.write("/root/spec/fleet.yaml", FLEET);
-        node.sh("git init -q -b main /root/spec; systemctl daemon-reload");
-        node
-    }
-
     /// The same with a spec, started, and even.
     fn even(name: &'static str, config: &str) -> Self {
-        let node = Self::new(name, config);
+        let node = booted(name, config);
         let commit = node.commit(&tier(61));
         // Enabled, so that systemd does not forget how it ended.
         node.sh("systemctl enable -q evenkeel; systemctl start evenkeel");
         node.until_status(&even(3, &commit));
         node
-    }
-
-    fn configure(&self, more: &str) {
-        let config = format!("node: n1\nsource: git+file:///root/spec#main\nhub: http://127.0.0.1:9\n{more}");
-        self.write("/etc/evenkeel/agent.yaml", &config);
-    }
-
-    /// Commit this as the tier's file; the commit's id.
-    fn commit(&self, tier: &str) -> String {
-        self.write("/root/spec/tiers/t.yaml", tier);
-        let git = "git -C /root/spec -c user.name=t -c user.email=t@example.org";
-        self.sh(&format!("{git} add -A; {git} commit -q -m change; {git} rev-parse HEAD")).trim().to_owned()
-    }
-
-    fn write(&self, path: &str, content: &str) {
-        let mut child = lab(&["run", self.name, "install", "-D", "-m", "0644", "/dev/stdin", path])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        child.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
-        done(path, child.wait_with_output().unwrap());
-    }
-
-    fn sh(&self, script: &str) -> String {
-        done(script, lab(&["run", self.name, "sh", "-ec", script]).output().unwrap())
-    }
-
-    fn holds(&self, script: &str) -> bool {
-        lab(&["run", self.name, "sh", "-ec", script]).output().unwrap().status.success()
-    }
-
-    /// One property of a unit, as systemd knows it.
-    fn show(&self, unit: &str, property: &str) -> String {
-        self.sh(&format!("systemctl show --value -p {property} '{unit}'")).trim().to_owned()
     }
 
     fn until_status(&self, sentence: &str) {
@@ -145,13 +69,6 @@ impl Booted {
         self.sh(&format!("systemd-run -q --collect --unit=rival-{value} sh -c '{script}'"));
     }
 
-    /// What is reported and waits for a hub: the events, in order.
-    fn reports(&self) -> Vec<Value> {
-        let spooled = self.sh("cat /var/lib/evenkeel/spool/* 2>/dev/null || true");
-        let events = spooled.lines().filter_map(|line| line.find('{').map(|at| &line[at..]));
-        events.filter_map(|line| serde_json::Deserializer::from_str(line).into_iter().next()?.ok()).collect()
-    }
-
     /// The journal's entries of the agent itself, in order.
     fn journal(&self) -> Vec<Value> {
         let lines = self.sh("journalctl --sync; journalctl -b -o json _SYSTEMD_UNIT=evenkeel.service");
@@ -163,30 +80,13 @@ impl Booted {
     }
 }
 
-impl Drop for Booted {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = lab(&["run", self.name, "journalctl", "-b", "-n", "60", "--no-pager"]).output();
-            eprintln!(
-                "--- {}: the end of its journal\n{}",
-                self.name,
-                log.map(|out| text(&out)).unwrap_or_default()
-            );
-        }
-        let down = lab(&["down", self.name]).output();
-        if !std::thread::panicking() {
-            done("down", down.unwrap());
-        }
-    }
-}
-
 fn even(items: usize, commit: &str) -> String {
     format!("even: {items} items at {}", &commit[..8])
 }
 
 #[test]
 fn systemd_mounts_what_the_spec_says_and_the_next_boot_needs_no_agent() {
-    let node = Booted::new("boot", "poll_interval: 1s\n");
+    let node = booted("boot", "poll_interval: 1s\n");
     let commit = node.commit(&tier(61));
     node.sh("systemctl enable -q evenkeel; systemctl start evenkeel");
     assert_eq!(node.show("evenkeel", "ActiveState"), "active", "start returns when the agent is ready");
@@ -206,7 +106,7 @@ fn systemd_mounts_what_the_spec_says_and_the_next_boot_needs_no_agent() {
 
     node.sh("systemctl disable -q --now evenkeel");
     let before = node.sh("cat /proc/sys/kernel/random/boot_id");
-    done("reboot", lab(&["reboot", node.name]).output().unwrap());
+    node.reboot();
     assert_ne!(node.sh("cat /proc/sys/kernel/random/boot_id"), before, "another boot");
     assert_eq!(node.show("evenkeel", "ActiveState"), "inactive", "nobody but systemd brings anything back");
     assert_eq!(node.sysctl(), "61", "the drop-in");
@@ -275,14 +175,14 @@ fn a_reload_takes_a_good_configuration_and_leaves_a_bad_one() {
         seen.matches("Got notification message from PID").count() > 0 && seen.contains(what)
     };
     let second = node.commit(&tier(62));
-    node.configure("poll_interval: 500ms\n");
+    node.configure("n1", &format!("{HUB}poll_interval: 500ms\n"));
     node.sh("systemctl reload evenkeel");
     until("RELOADING reached systemd", SOON, || told("RELOADING=1"));
     node.until_status(&even(3, &second));
     assert_eq!(node.sysctl(), "62", "the new interval is in force");
 
     let pid = node.main_pid();
-    node.configure("poll_interval: often\n");
+    node.configure("n1", &format!("{HUB}poll_interval: often\n"));
     node.sh("systemctl reload evenkeel");
     until("the bad configuration is told with its line", SOON, || {
         let refused = |entry: &Value| {
@@ -360,7 +260,7 @@ fn an_agent_that_hangs_is_ended_by_the_watchdog_and_started_again() {
 
 #[test]
 fn within_the_unit_everything_about_connections_can_be_done() {
-    let node = Booted::new("doctor", "");
+    let node = booted("doctor", "");
     // The doctor in the agent's place: under the same filters, with the same rights.
     node.write(
         "/etc/systemd/system/evenkeel.service.d/doctor.conf",
@@ -441,7 +341,7 @@ fn the_journal_has_one_line_an_event_with_its_fields_whatever_a_spec_says() {
 
 #[test]
 fn the_unit_is_clean_and_exposes_no_more_than_the_manual_says() {
-    let node = Booted::new("unit-file", "");
+    let node = booted("unit-file", "");
     assert_eq!(node.sh("systemd-analyze verify --man=no /etc/systemd/system/evenkeel.service 2>&1"), "");
     let exposure = |threshold: u32| {
         format!(

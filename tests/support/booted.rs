@@ -8,6 +8,9 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
+/// Where reports go that nobody is to take: they wait in the spool.
+pub const HUB: &str = "hub: http://127.0.0.1:9\n";
+
 /// One node; powered off when dropped.
 pub struct Booted {
     name: &'static str,
@@ -39,7 +42,7 @@ fn debian() {
 impl Booted {
     /// Boot it and lay everything out, with node `n1` on tier `t`; the agent is not started yet.
     pub fn new(name: &'static str, config: &str) -> Self {
-        Self::in_network(name, None, "n1", FLEET, &format!("hub: http://127.0.0.1:9\n{config}"))
+        Self::in_network(name, None, "n1", FLEET, &format!("{HUB}{config}"))
     }
 
     /// The same, in a network namespace of the lab.
@@ -59,24 +62,28 @@ impl Booted {
         let booted = Self { name };
         done("copy", lab(&["copy", name, EVENKEEL, "/usr/bin/evenkeel"]).output().unwrap());
         booted.write("/etc/systemd/system/evenkeel.service", include_str!("../../agent.service"));
-        let config = format!("node: {node}\nsource: git+file:///root/spec#main\n{config}");
-        booted.write("/etc/evenkeel/agent.yaml", &config);
+        booted.configure(node, config);
         booted.write("/root/spec/fleet.yaml", fleet);
         booted.sh("git init -q -b main /root/spec; systemctl daemon-reload");
         booted
     }
 
-    /// Commit this as the file of tier `t`.
-    pub fn spec(&self, tier: &str) {
+    /// Write the agent's configuration.
+    pub fn configure(&self, node: &str, more: &str) {
+        let config = format!("node: {node}\nsource: git+file:///root/spec#main\n{more}");
+        self.write("/etc/evenkeel/agent.yaml", &config);
+    }
+
+    /// Commit this as the file of tier `t`; the commit's id.
+    pub fn commit(&self, tier: &str) -> String {
         self.write("/root/spec/tiers/t.yaml", tier);
         let git = "git -C /root/spec -c user.name=t -c user.email=t@example.org";
-        self.sh(&format!("{git} add -A; {git} commit -q -m change"));
+        self.sh(&format!("{git} add -A; {git} commit -q -m change; {git} rev-parse HEAD")).trim().to_owned()
     }
 
     /// The same, once the agent has it in force.
     pub fn spec_in_force(&self, tier: &str) {
-        self.spec(tier);
-        let commit = self.sh("git -C /root/spec rev-parse HEAD").trim().to_owned();
+        let commit = self.commit(tier);
         super::until("the spec is in force", std::time::Duration::from_secs(30), || {
             self.status().is_some_and(|status| status["spec"]["observed_commit"] == commit.as_str())
         });
@@ -97,6 +104,21 @@ impl Booted {
     /// Run a shell script on it; it must succeed.
     pub fn sh(&self, script: &str) -> String {
         done(script, lab(&["run", self.name, "sh", "-ec", script]).output().unwrap())
+    }
+
+    /// Run a shell script on it, and what it says whether it succeeds or not.
+    pub fn said(&self, script: &str) -> String {
+        text(&lab(&["run", self.name, "sh", "-ec", script]).output().unwrap())
+    }
+
+    /// Whether a shell script succeeds.
+    pub fn holds(&self, script: &str) -> bool {
+        lab(&["run", self.name, "sh", "-ec", script]).output().unwrap().status.success()
+    }
+
+    /// Reboot it, and wait until it is up again.
+    pub fn reboot(&self) {
+        done("reboot", lab(&["reboot", self.name]).output().unwrap());
     }
 
     /// One property of a unit, as systemd knows it.
