@@ -64,7 +64,7 @@ impl Others {
         for (folder, names) in &self.names {
             let folder = Path::new(folder);
             if names.contains(&unit) && folder != Path::new(unit::FOLDER) {
-                said.extend(whole(&folder.join(&unit), !said.is_empty(), node)?);
+                said.extend(whole(&folder.join(&unit), node)?);
             }
             if names.contains(&drop_ins) {
                 said.extend(parts(&folder.join(&drop_ins), node)?);
@@ -106,11 +106,12 @@ fn unescape(word: &str) -> String {
     pairs.iter().fold(word.to_owned(), |text, (code, plain)| text.replace(code, plain))
 }
 
-/// A unit of somebody else. One that was made of a line in fstab that was told already says nothing new.
-fn whole(file: &Path, told: bool, node: &dyn Sensor) -> Result<Option<Said>, Fault> {
+/// A unit of somebody else. One that systemd made of a line in fstab says nothing: the line is asked itself, and where it
+/// is gone the unit is only what systemd has not read anew.
+fn whole(file: &Path, node: &dyn Sensor) -> Result<Option<Said>, Fault> {
     let Some(text) = node.read(file)? else { return Ok(None) };
     let made = text.lines().any(|line| line.trim() == "SourcePath=/etc/fstab");
-    Ok(if made && told { None } else { section(file, &text, By::Unit) })
+    Ok(if made { None } else { section(file, &text, By::Unit) })
 }
 
 fn parts(folder: &Path, node: &dyn Sensor) -> Result<Vec<Said>, Fault> {
