@@ -91,7 +91,7 @@ fn comes_and_goes(how: &str) {
     let repository = Repository::new(&node.dir.path().join("spec"), &files);
     let agent = node.agent(&config(&repository.source(), ""));
     until("even", SOON, || node.run(&["status"]).status.success());
-    for _ in 0..2 {
+    for time in 1..=2 {
         share.turn("USR2");
         until("it is told as hung", SOON, || {
             let (status, reason) = stands(&node, "mount//srv/up");
@@ -110,6 +110,11 @@ fn comes_and_goes(how: &str) {
             stands(&node, "mount//srv/up").0 == "compliant" && node.run(&["status"]).status.success()
         });
         until("no look is left", SOON, || looks(&agent).is_empty());
+        // However many passes have seen it so.
+        let log = agent.log();
+        let lines = |what: &str| log.matches(what).count();
+        assert_eq!(lines("WARN mount//srv/up is in error"), time, "{log}");
+        assert_eq!(lines("INFO mount//srv/up is even again"), time, "{log}");
     }
     share.turn("HUP");
     until("it is told as stale", SOON, || stands(&node, "mount//srv/up").1.starts_with("stale:"));

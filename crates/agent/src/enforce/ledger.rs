@@ -95,6 +95,19 @@ impl Ledger {
         }
     }
 
+    /// Whether an item is known to stand just so, for the same reason.
+    pub(crate) fn stands(&self, outcome: &Outcome) -> bool {
+        let reason = outcome.reason.as_deref().map(|reason| cut(reason, VALUE_CAP));
+        self.items
+            .get(&outcome.id)
+            .is_some_and(|item| item.status == outcome.status && item.reason.as_deref() == reason)
+    }
+
+    /// Whether an item is known to be in error.
+    pub(crate) fn in_error(&self, id: &str) -> bool {
+        self.items.get(id).is_some_and(|item| item.status == Status::Error)
+    }
+
     fn enter(&mut self, mut outcome: Outcome, writer: Option<Writer>, began: Timestamp) {
         let before = self.items.get(&outcome.id);
         // What was put right beside something worse, and is not told yet, is told whatever this pass found.

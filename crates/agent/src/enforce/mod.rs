@@ -290,7 +290,7 @@ impl<P: Passes, W: Watching> Enforcer<P, W> {
             lane.lost(&why)
         });
         let took = now - run.began;
-        log_repairs(&outcomes, &run, took);
+        log_news(&self.ledger, &outcomes, &run, took);
         self.ledger.merge(Found { kind, outcomes, began: run.began_at, writers: &run.writers });
         self.ledger.settle_remembered(kind);
         lane.looked_at = Some(run.generation);
@@ -422,8 +422,9 @@ fn fell_over(error: tokio::task::JoinError) -> String {
     format!("the pass fell over, which is an error in evenkeel: {text}")
 }
 
-/// One line for every item that was put right or could not be.
-fn log_repairs(outcomes: &[Outcome], run: &lane::Running, took: Duration) {
+/// One line for every item that was put right, that cannot be, and that is even again without a repair. What is as the
+/// last pass found it is not said again.
+fn log_news(before: &Ledger, outcomes: &[Outcome], run: &lane::Running, took: Duration) {
     use evenkeel_report::Status;
     let (trigger, took_us) = (run.trigger, u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
     for outcome in outcomes {
@@ -439,7 +440,11 @@ fn log_repairs(outcomes: &[Outcome], run: &lane::Running, took: Duration) {
         }
         match outcome.status {
             Status::Repaired => tracing::info!(item, ?trigger, took_us, "repaired {item} ({trigger:?})"),
+            Status::Error if before.stands(outcome) => {}
             Status::Error => tracing::warn!(item, ?trigger, "{item} is in error: {reason}"),
+            Status::Compliant if before.in_error(&outcome.id) => {
+                tracing::info!(item, ?trigger, "{item} is even again");
+            }
             Status::Pending | Status::NonCompliant => {
                 tracing::debug!(item, ?trigger, "{item} is {}: {reason}", outcome.status);
             }
