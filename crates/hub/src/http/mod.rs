@@ -221,11 +221,6 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/metrics", get(metrics))
         .route("/live", get(live::live))
         .merge(pages::routes())
-        .route("/assets/hub.css", get(|| async { asset("text/css", include_str!("../../assets/hub.css")) }))
-        .route(
-            "/assets/hub.js",
-            get(|| async { asset("text/javascript", include_str!("../../assets/hub.js")) }),
-        )
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .layer(DefaultBodyLimit::max(crate::wire::BODY_CAP))
         .layer(from_fn(guard))

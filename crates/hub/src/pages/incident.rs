@@ -51,7 +51,9 @@ impl Span {
             }
         };
         let Some(text) = from else {
-            return Ok(Self { from: now.saturating_sub(minutes * 60_000), minutes });
+            // Up to the end of this minute, as addresses and fields have whole ones.
+            let to = now.div_euclid(60_000).saturating_add(1).saturating_mul(60_000);
+            return Ok(Self { from: to.saturating_sub(minutes * 60_000), minutes });
         };
         let local = || {
             let text = text.trim_end_matches('Z');
@@ -244,7 +246,8 @@ mod tests {
     #[test]
     fn a_span_is_the_last_quarter_of_an_hour_unless_said_otherwise() {
         let span = Span::parse(None, None, NOW).unwrap();
-        assert_eq!((span.from, span.to()), (NOW - 900_000, NOW));
+        assert_eq!(span.to() - span.from, 900_000);
+        assert!(span.to() > NOW && span.to() <= NOW + 60_000);
         let span = Span::parse(Some("2026-11-23T01:00"), Some("5"), NOW).unwrap();
         assert_eq!(
             (local(span.from), local(span.to())),
