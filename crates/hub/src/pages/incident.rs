@@ -168,7 +168,7 @@ pub(crate) fn incident(look: &Look<'_>, span: Span) -> Result<Page> {
         title: title(drifted, stories.len(), span),
         even: drifted == 0,
         from: local(span.from),
-        to: local(span.to()),
+        to: local(span.to()).replace('T', " "),
         lengths: known.map(|(minutes, word)| (minutes, word, minutes == span.minutes)).into(),
         earlier: span.earlier().href(),
         later: span.later().href(),

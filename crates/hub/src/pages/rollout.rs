@@ -25,7 +25,7 @@ struct Rollouts {
 
 #[derive(Template)]
 #[template(path = "rollout.html")]
-struct Page1 {
+struct Follow {
     title: String,
     even: bool,
     commit: String,
@@ -56,7 +56,7 @@ struct Row {
     name: String,
     href: String,
     tier: String,
-    sync: String,
+    sync: &'static str,
     liveness: String,
     commit: Option<String>,
 }
@@ -90,7 +90,7 @@ pub(crate) fn rollout(look: &Look<'_>, given: &str) -> Result<Option<Page>> {
     let now = look.times.now;
     let when = |at: Option<evenkeel_report::Timestamp>| at.map(|at| When::new(at.unix_ms(), now));
     let left = (rollout.all.of - rollout.all.in_force).saturating_sub(rollout.behind.len());
-    let page = Page1 {
+    let page = Follow {
         title: sentence(&rollout, &branch),
         even: rollout.all.in_force == rollout.all.of,
         commit: words::shown(&commit),
@@ -160,7 +160,10 @@ impl Row {
             name: words::shown(&behind.name),
             href: format!("/nodes/{}", encode(&behind.source)),
             tier: words::tier(&behind.tier),
-            sync: behind.sync.replace('_', " "),
+            sync: crate::roll::SYNCS
+                .iter()
+                .find(|(_, word)| *word == behind.sync)
+                .map_or("", |(sync, _)| words::sync(*sync)),
             liveness: behind.liveness.replace('_', " "),
             commit: behind.commit.as_deref().map(|commit| short(&words::shown(commit))),
         }
