@@ -89,10 +89,12 @@ async fn ask(hub: &Arc<Hub>, path: &str) -> usize {
     to_bytes(answer.into_body(), usize::MAX).await.unwrap().len()
 }
 
-async fn measure(hub: &Arc<Hub>, what: &str, path: &str, times: usize) {
+/// `pause` is longer than any answer is kept, where each is to be found anew.
+async fn measure(hub: &Arc<Hub>, what: &str, path: &str, times: usize, pause: Duration) {
     let mut took: Vec<Duration> = vec![];
     let mut bytes = 0;
     for _ in 0..times {
+        tokio::time::sleep(pause).await;
         let began = Instant::now();
         bytes = ask(hub, path).await;
         took.push(began.elapsed());
@@ -124,21 +126,23 @@ fn main() {
     println!("opened in {:.1?}, {} MiB resident", began.elapsed(), resident_mib());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        for (what, path, times) in [
-            ("first page", "/", 200),
-            ("wallboard", "/wall", 200),
-            ("list", "/nodes", 200),
-            ("list, three filters", "/nodes?tier=middleware&status=open&liveness=online", 200),
-            ("list, from the middle", "/nodes?after=middleware-050001", 200),
-            ("list, search", "/nodes?q=99", 200),
-            ("list as JSON, 100 nodes", "/api/v1/nodes?sync=synced", 200),
-            ("metrics", "/metrics", 200),
-            ("one node", "/nodes/database-000002", 200),
-            ("drift", "/drift", 20),
-            ("rollout of a commit", "/rollout/5f3c1b9a", 20),
-            ("every node as CSV", "/api/v1/nodes?format=csv", 3),
+        let (anew, at_once) = (Duration::from_millis(1500), Duration::ZERO);
+        for (what, path, times, pause) in [
+            ("first page, counted anew", "/", 40, anew),
+            ("first page, again and again", "/", 400, at_once),
+            ("wallboard, counted anew", "/wall", 20, anew),
+            ("metrics, counted anew", "/metrics", 20, anew),
+            ("list", "/nodes", 200, at_once),
+            ("list, three filters", "/nodes?tier=middleware&status=open&liveness=online", 200, at_once),
+            ("list, from the middle", "/nodes?after=middleware-050001", 200, at_once),
+            ("list, search", "/nodes?q=99", 200, at_once),
+            ("list as JSON, 100 nodes", "/api/v1/nodes?sync=synced", 200, at_once),
+            ("one node", "/nodes/database-000002", 200, at_once),
+            ("drift, grouped anew", "/drift", 20, anew),
+            ("rollout of a commit", "/rollout/5f3c1b9a", 20, at_once),
+            ("every node as CSV", "/api/v1/nodes?format=csv", 3, at_once),
         ] {
-            measure(&hub, what, path, times).await;
+            measure(&hub, what, path, times, pause).await;
         }
     });
     println!("{} MiB resident", resident_mib());

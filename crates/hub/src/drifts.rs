@@ -4,11 +4,13 @@
 //! Nothing is stored for it: open drifts are the items as they stand, the rest is the history of the last hour.
 
 use crate::liveness::HubTimes;
+use crate::look::Look;
 use crate::roll::{Filter, Line, Roll};
 use crate::store::{HistoryRow, ItemRow, Result, SPEC_ITEM, View};
 use evenkeel_report::{Drift, Status, Timestamp, Writer};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 /// How far back drifts that were closed, and items that do not settle, are looked for (ms).
 pub const LATELY_MS: i64 = 3_600_000;
@@ -188,7 +190,7 @@ impl Lately {
         if closed.lasted_ms.is_none() {
             let before = view.timeline(node, Some((row.place, &row.item)), SEARCHED)?;
             if let Some(before) = before.into_iter().find(|before| before.item == row.item) {
-                let since = before.detail.since.map_or(before.at, |since| since.unix_ms());
+                let since = before.detail.since.map_or(before.at, Timestamp::unix_ms);
                 closed.lasted_ms = Some(row.at.saturating_sub(since).max(0));
                 closed.drift = before.detail.drift;
             }
@@ -203,6 +205,15 @@ fn key(id: String, item: &ItemRow) -> (String, Status, Vec<Drift>, Option<String
     drift.sort();
     let reason = item.detail.reason.clone().filter(|_| drift.is_empty());
     (id, item.status.unwrap_or(Status::NotApplicable), drift, reason)
+}
+
+/// What is open, of nodes that fit and of items whose id contains `item`; where nothing narrows it, many may share it.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn of(look: &Look<'_>, filter: &Filter, item: &str, lately: &Lately) -> Result<Arc<Open>> {
+    let find = || open(look.view, look.roll, look.times, filter, item, lately).map(Arc::new);
+    if item.is_empty() && *filter == Filter::default() { look.keep(&look.kept.drift, find) } else { find() }
 }
 
 /// Every open drift on nodes that fit, of items whose id contains `item`.

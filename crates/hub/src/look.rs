@@ -1,11 +1,12 @@
 //! One look at the fleet: what a page or an answer is made from, all of it as of one moment.
 
+use crate::drifts::Open;
 use crate::liveness::HubTimes;
-use crate::roll::{Line, Roll};
+use crate::roll::{Line, Roll, Tally};
 use crate::slots::Slots;
 use crate::store::{NodeRow, Result, View};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What is looked at.
@@ -23,6 +24,16 @@ pub(crate) struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// Every node counted, with the [`WORST`] of them.
+    pub(crate) fn tally(&self) -> Result<Arc<Tally>> {
+        self.keep(&self.kept.tally, || Ok(Arc::new(self.roll.tally(WORST, self.times))))
+    }
+
+    /// An answer that is kept for a while on a large fleet, and found anew on a small one.
+    pub(crate) fn keep<T: Clone>(&self, memo: &Memo<T>, find: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.roll.len() < LARGE { find() } else { memo.get(find) }
+    }
+
     /// The documents of these nodes, in their order.
     pub(crate) fn rows(&self, lines: &[Line]) -> Result<Vec<NodeRow>> {
         let keys: Vec<i64> = lines.iter().map(|line| line.key).collect();
@@ -32,15 +43,24 @@ impl Look<'_> {
     }
 }
 
+/// From how many nodes on answers are kept, and shared by all who ask.
+const LARGE: usize = 5_000;
+/// How many of the worst nodes are counted out.
+pub(crate) const WORST: usize = 12;
+
 /// Answers that are dear on a large fleet, kept for a while.
 #[derive(Debug, Default)]
 pub struct Kept {
+    /// Every node counted.
+    tally: Memo<Arc<Tally>>,
     /// How many invariants do not hold.
     pub(crate) broken: Memo<usize>,
+    /// Every open drift.
+    pub(crate) drift: Memo<Arc<Open>>,
 }
 
 /// What took less than this to find is found anew each time.
-const CHEAP: Duration = Duration::from_millis(10);
+const CHEAP: Duration = Duration::from_millis(2);
 /// An answer is kept for so many times as long as it took to find, and no longer than a minute.
 const SHARE: u32 = 20;
 const MOST: Duration = Duration::from_mins(1);

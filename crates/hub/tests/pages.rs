@@ -493,7 +493,7 @@ async fn whatever_nodes_write_stays_text_on_every_page(kind: Kind) {
     event.data.spec.errors = vec![evil.into()];
     event.data.spec.sync = Sync::Failed;
     lab.tell([event]).await;
-    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let encoded = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<Vec<_>>().concat();
     let (node, commit) = (format!("/nodes/{}", encoded(evil)), format!("/rollout/{}", encoded(evil)));
     let search = format!("/nodes?q={}", encoded(evil));
     let drift = format!("/drift?item={0}&tier={0}", encoded(evil));

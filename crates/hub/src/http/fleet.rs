@@ -36,9 +36,14 @@ pub(super) fn known(params: &BTreeMap<String, String>, names: &[&str]) -> Result
     }
 }
 
+fn inner<S: serde::Serializer>(open: &Arc<Open>, to: S) -> Result<S::Ok, S::Error> {
+    open.as_ref().serialize(to)
+}
+
 #[derive(Debug, Serialize)]
 pub(super) struct DriftJson {
-    open: Open,
+    #[serde(serialize_with = "inner")]
+    open: Arc<Open>,
     /// Within the last hour, newest first.
     closed: Vec<Closed>,
 }
@@ -50,7 +55,7 @@ pub(super) async fn drift(
     let (filter, item) = narrow(params)?;
     let answer = hub.look(move |look| {
         let lately = Lately::read(look.view, look.times.now)?;
-        let open = drifts::open(look.view, look.roll, look.times, &filter, &item, &lately)?;
+        let open = drifts::of(look, &filter, &item, &lately)?;
         let closed = lately.closed(look.view, look.roll, CLOSED)?;
         Ok(DriftJson { open, closed })
     });

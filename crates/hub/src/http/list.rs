@@ -190,7 +190,7 @@ impl Rest {
                 let rows = look.rows(&picked.lines)?;
                 let text = match format {
                     Format::Csv => csv_text(rows, look.times, head),
-                    _ => rows.into_iter().map(|row| ndjson(NodeJson::new(row, look.times))).collect(),
+                    _ => rows.into_iter().map(|row| ndjson(&NodeJson::new(row, look.times))).collect(),
                 };
                 Ok((text, picked.lines.last().cloned(), picked.more))
             })
@@ -202,8 +202,8 @@ impl Rest {
     }
 }
 
-fn ndjson(node: NodeJson) -> String {
-    serde_json::to_string(&node).unwrap_or_default() + "\n"
+fn ndjson(node: &NodeJson) -> String {
+    serde_json::to_string(node).unwrap_or_default() + "\n"
 }
 
 const COLUMNS: [&str; 15] = [

@@ -84,7 +84,7 @@ async fn drift(State(hub): State<Arc<Hub>>, params: Asks) -> Answer {
 }
 
 async fn rollouts(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(|look| Ok(pages::rollouts(look))).await?))
+    Ok(html(hub.look(pages::rollouts).await?))
 }
 
 async fn rollout(State(hub): State<Arc<Hub>>, Path(commit): Path<String>) -> Answer {
@@ -105,5 +105,5 @@ async fn incident(State(hub): State<Arc<Hub>>, params: Asks) -> Answer {
 }
 
 async fn wall(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(|look| Ok(pages::wall(look))).await?))
+    Ok(html(hub.look(pages::wall).await?))
 }

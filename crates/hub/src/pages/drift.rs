@@ -88,7 +88,7 @@ impl Done {
             href,
             item: words::shown(&closed.item),
             how: if closed.repaired { "repaired" } else { "came right" },
-            at: When::new(closed.at.map_or(now, |at| at.unix_ms()), now),
+            at: When::new(closed.at.map_or(now, evenkeel_report::Timestamp::unix_ms), now),
             lasted: closed.lasted_ms.map(words::lasting),
             drift: view::offs(&closed.drift),
             writer: closed.writer.as_ref().map(words::writer),
@@ -104,7 +104,7 @@ impl Done {
 /// When the store cannot be read.
 pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page> {
     let lately = Lately::read(look.view, look.times.now)?;
-    let open = drifts::open(look.view, look.roll, look.times, filter, item, &lately)?;
+    let open = drifts::of(look, filter, item, &lately)?;
     let closed = lately.closed(look.view, look.roll, CLOSED)?;
     let title = match open.items {
         0 => "Nothing is adrift".to_owned(),

@@ -10,9 +10,8 @@ use crate::roll::{Line, NO_TIER, Tally, TierTally};
 use crate::store::{NodeRow, Result};
 use askama::Template;
 
-/// Up to so many nodes, every one is shown; of a larger fleet, so many of the worst.
+/// Up to so many nodes, every one is shown; of a larger fleet, the worst.
 const ALL: usize = 30;
-const WORST: usize = 12;
 /// The most open items of a node, repairs, tiers, commits, refusals and slots that are shown.
 const OPEN: usize = 6;
 const REPAIRS: usize = 12;
@@ -106,7 +105,7 @@ pub(super) fn commits(tally: &Tally, most: usize) -> Vec<Commit> {
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
-    let tally = look.roll.tally(WORST, look.times);
+    let tally = look.tally()?;
     let (all, uneven) = (tally.all.nodes, tally.all.uneven);
     let shown = if all <= ALL { every(look) } else { tally.worst.clone() };
     let rows = look.rows(&shown)?;
@@ -117,8 +116,8 @@ pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
     let more = (all > ALL && left > 0).then(|| (left, address("/nodes", &[("even", "no".to_owned())])));
     let nodes: Result<Vec<_>> = rows.iter().map(|row| line(look, row)).collect();
     let held = look.slots.held()?;
-    let broken =
-        look.kept.broken.get(|| invariants::broken(look.view, look.roll, look.times).map(|all| all.len()))?;
+    let count = || invariants::broken(look.view, look.roll, look.times).map(|all| all.len());
+    let broken = look.keep(&look.kept.broken, count)?;
     let page = Fleet {
         title: sentence.clone(),
         sentence,

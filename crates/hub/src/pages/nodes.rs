@@ -23,7 +23,7 @@ struct Nodes {
     facets: Vec<Facet>,
     /// What narrows the list and is no facet: what it says, and the address without it.
     tags: Vec<(String, String)>,
-    nodes: Vec<NodeLine>,
+    lines: Vec<NodeLine>,
     next: Option<String>,
     first: Option<String>,
     exports: Vec<(&'static str, String)>,
@@ -70,7 +70,7 @@ pub(crate) fn nodes(
         hidden: params.iter().filter(|(name, _)| *name != "q").cloned().collect(),
         facets: facets(&counted, &params),
         tags: tags(&params),
-        nodes: rows.iter().map(|row| NodeLine::new(row, vec![], look.times)).collect(),
+        lines: rows.iter().map(|row| NodeLine::new(row, vec![], look.times)).collect(),
         next: last.map(|last| next("/nodes", filter, last, None)),
         first: after.map(|_| address("/nodes", &params)),
         exports: vec![

@@ -62,15 +62,18 @@ struct Row {
 }
 
 /// Which commits are in force.
-pub(crate) fn rollouts(look: &Look<'_>) -> Page {
-    let tally = look.roll.tally(0, look.times);
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn rollouts(look: &Look<'_>) -> Result<Page> {
+    let tally = look.tally()?;
     let commits = commits(&tally, COMMITS);
     let title = match commits.len() {
         0 => "No commit is in force yet".to_owned(),
         1 => format!("One commit is in force on {}", words::count(commits[0].nodes, "node", "nodes")),
         many => format!("{many} commits are in force"),
     };
-    Rollouts { title, commits }.render()
+    Ok(Rollouts { title, commits }.render())
 }
 
 /// How far a commit has come; nothing when nobody has ever had or seen it.
@@ -84,7 +87,7 @@ pub(crate) fn rollout(look: &Look<'_>, given: &str) -> Result<Option<Page>> {
         return Ok(None);
     }
     let branch = branch(look, &commit)?;
-    let tally = look.roll.tally(0, look.times);
+    let tally = look.tally()?;
     let mut told = refusals(look, &tally)?;
     told.retain(|refusal| refusal.commit.as_deref() == Some(&*short(&words::shown(&commit))));
     let now = look.times.now;

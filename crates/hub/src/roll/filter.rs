@@ -1,5 +1,6 @@
 //! Which nodes: a filter as it stands in an address, the page of nodes that it picks, and the facets beside it.
 
+use super::tally::Each;
 use super::{Line, Lines, Place, Roll};
 use crate::liveness::{self, HubTimes};
 use evenkeel_report::{Liveness, Status, Sync};
@@ -74,6 +75,15 @@ fn one_of<T: Copy>(
     })
 }
 
+/// Whether a name has `q`, which is in lower case, in it.
+fn holds(name: &str, q: &str) -> bool {
+    if name.is_ascii() {
+        let mut pieces = name.as_bytes().windows(q.len().max(1));
+        return q.is_empty() || pieces.any(|piece| piece.eq_ignore_ascii_case(q.as_bytes()));
+    }
+    name.to_lowercase().contains(q)
+}
+
 impl Filter {
     /// From the parameters of an address; one that is empty narrows nothing.
     ///
@@ -128,12 +138,11 @@ impl Filter {
     /// What is not a facet.
     fn rest_fits(&self, line: &Line, times: HubTimes) -> bool {
         let is = |text: &Option<Arc<str>>, word: &str| text.as_deref() == Some(word);
-        let holds =
-            |q: &String| line.name.to_lowercase().contains(q.as_str()) || line.source.contains(q.as_str());
+        let has = |q: &String| holds(&line.name, q) || line.source.contains(q.as_str());
         self.even.is_none_or(|even| line.even(times) == even)
             && self.commit.as_ref().is_none_or(|commit| is(&line.commit, commit))
             && self.behind.as_ref().is_none_or(|commit| is(&line.target, commit) && !is(&line.commit, commit))
-            && self.q.as_ref().is_none_or(holds)
+            && self.q.as_ref().is_none_or(has)
     }
 
     /// Each facet by itself: tier, liveness, status, sync.
@@ -212,25 +221,24 @@ impl Roll {
     pub fn facets(&self, filter: &Filter, times: HubTimes) -> Facets {
         let lines = self.read();
         let mut facets = Facets { all: lines.by_name.len(), ..Facets::default() };
+        let mut tiers = Each::default();
         for line in lines.by_name.values().filter(|line| filter.rest_fits(line, times)) {
-            facets.count(line, filter, times);
+            facets.count(line, filter, times, &mut tiers);
         }
+        facets.tier = tiers.into_each().map(|(name, count)| (Arc::clone(name), count)).collect();
         facets
     }
 }
 
 impl Facets {
-    fn count(&mut self, line: &Line, filter: &Filter, times: HubTimes) {
+    fn count<'a>(&mut self, line: &'a Line, filter: &Filter, times: HubTimes, tiers: &mut Each<'a, usize>) {
         let alive = line.liveness(times);
         let fit = filter.facets_fit(line, alive);
         let misses = fit.iter().filter(|fits| !**fits).count();
         self.matching += usize::from(misses == 0);
         let counts = |at: usize| misses == 0 || (misses == 1 && !fit[at]);
         if counts(0) {
-            match self.tier.get_mut(&line.tier) {
-                Some(count) => *count += 1,
-                None => drop(self.tier.insert(Arc::clone(&line.tier), 1)),
-            }
+            *tiers.of(&line.tier) += 1;
         }
         if counts(1) {
             bump(&mut self.liveness, liveness::ALL.iter().position(|one| *one == alive));

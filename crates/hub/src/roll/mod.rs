@@ -139,6 +139,18 @@ impl Roll {
         self.read().line(key).cloned()
     }
 
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().by_name.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Calls `with` for every node, in the order of names.
     pub fn each(&self, with: impl FnMut(&Line)) {
         self.read().by_name.values().for_each(with);

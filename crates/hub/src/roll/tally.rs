@@ -6,6 +6,41 @@ use evenkeel_report::Sync;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+/// Something for each of the strings that lines share. They are shared, so their address tells which one it is, and
+/// neighbours mostly have the same: no text is compared.
+#[derive(Debug)]
+pub(super) struct Each<'a, T> {
+    all: Vec<(&'a Arc<str>, T)>,
+    at: HashMap<*const u8, usize>,
+    last: Option<(*const u8, usize)>,
+}
+
+impl<T> Default for Each<'_, T> {
+    fn default() -> Self {
+        Self { all: vec![], at: HashMap::new(), last: None }
+    }
+}
+
+impl<'a, T: Default> Each<'a, T> {
+    /// What belongs to `text`.
+    pub(super) fn of(&mut self, text: &'a Arc<str>) -> &mut T {
+        let address = text.as_ptr();
+        let at = match self.last {
+            Some((last, at)) if last == address => at,
+            _ => *self.at.entry(address).or_insert_with(|| {
+                self.all.push((text, T::default()));
+                self.all.len() - 1
+            }),
+        };
+        self.last = Some((address, at));
+        &mut self.all[at].1
+    }
+
+    pub(super) fn into_each(self) -> impl Iterator<Item = (&'a Arc<str>, T)> {
+        self.all.into_iter()
+    }
+}
+
 /// How many nodes of a refusal are named.
 const NAMED: usize = 5;
 
@@ -68,10 +103,11 @@ impl Roll {
     pub fn tally(&self, worst: usize, times: HubTimes) -> Tally {
         let lines = self.read();
         let mut tally = Tally::default();
-        let mut commits: HashMap<&Option<Arc<str>>, usize> = HashMap::new();
+        let mut commits: Each<'_, usize> = Each::default();
+        let mut without = 0;
         let mut refused: HashMap<u64, Refused> = HashMap::new();
         let mut uneven: Vec<(u8, &Line)> = vec![];
-        let mut tiers: HashMap<&str, TierTally> = HashMap::new();
+        let mut tiers: Each<'_, TierTally> = Each::default();
         for line in lines.by_name.values() {
             let severity = line.severity(times);
             let alive = line.liveness(times);
@@ -81,11 +117,14 @@ impl Roll {
                 uneven.push((severity, line));
             }
             tally.all.count(line, severity > 0, quiet);
-            tiers.entry(&line.tier).or_default().count(line, severity > 0, quiet);
+            tiers.of(&line.tier).count(line, severity > 0, quiet);
             if let Some(at) = liveness::ALL.iter().position(|one| *one == alive) {
                 tally.liveness[at] += 1;
             }
-            *commits.entry(&line.commit).or_default() += 1;
+            match &line.commit {
+                Some(commit) => *commits.of(commit) += 1,
+                None => without += 1,
+            }
             if let Some(hash) = line.refused {
                 let one = refused.entry(hash).or_insert_with(|| Refused { nodes: 0, first: vec![] });
                 one.nodes += 1;
@@ -95,8 +134,10 @@ impl Roll {
             }
         }
         tally.worst = pick(uneven, worst);
-        tally.tiers = tiers.into_iter().map(|(name, tier)| (name.into(), tier)).collect();
-        tally.commits = commits.into_iter().map(|(commit, count)| (commit.clone(), count)).collect();
+        tally.tiers = tiers.into_each().map(|(name, tier)| (Arc::clone(name), tier)).collect();
+        tally.commits =
+            commits.into_each().map(|(commit, count)| (Some(Arc::clone(commit)), count)).collect();
+        tally.commits.extend((without > 0).then_some((None, without)));
         tally.commits.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         tally.refused = refused.into_values().collect();
         tally.refused.sort_by(|a, b| {
