@@ -56,7 +56,7 @@ fn events(node: usize, now: i64) -> [Incoming; 2] {
     let mut first = report(&name, seq(7, 1), Scope::Full, all.clone(), &all);
     first.time = Timestamp::from_unix_ms(now).unwrap();
     TIERS[node % 4].clone_into(&mut first.data.node.tier);
-    first.data.spec.observed_commit = Some(COMMITS[usize::from(node % 20 == 0)].into());
+    first.data.spec.observed_commit = Some(COMMITS[usize::from(node.is_multiple_of(20))].into());
     first.data.spec.target_commit = Some(COMMITS[0].into());
     let mut alive = beat(&name, seq(7, 1), now, &all);
     alive.data.node.tier.clone_from(&first.data.node.tier);
