@@ -8,6 +8,7 @@
 //! GET  /api/v1/…, / ─► roll, view (readers beside the writer) ─► liveness (derived on reading) ─► http, pages
 //! ```
 
+pub mod accounts;
 pub mod admin;
 pub mod ca;
 pub mod config;
@@ -31,4 +32,4 @@ pub mod who;
 pub mod wire;
 pub mod writer;
 
-pub use serve::{ServeError, Served, open, registry, serve, slots_of, view_of, wall_clock};
+pub use serve::{ServeError, Served, accounts_of, open, registry, serve, slots_of, view_of, wall_clock};

@@ -1,11 +1,13 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
+mod accounts;
 mod registry;
 mod schema;
 mod slots;
 mod tx;
 mod view;
 
+pub use accounts::SqliteAccounts;
 pub use registry::SqliteRegistry;
 pub use slots::SqliteSlots;
 pub use view::SqliteView;
