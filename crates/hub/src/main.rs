@@ -307,7 +307,7 @@ fn token(store: &Location, command: TokenCommand) -> Done {
             let labels = labels.map(|labels| labels.0).unwrap_or_default();
             let wanted = Wanted { nodes, labels, expires, uses };
             let (id, secret) = admin::create(registry.as_ref(), &wanted, now())?;
-            let new = format!("{} uses, for {}, labels {:?}", wanted.uses, wanted.nodes, wanted.labels);
+            let new = format!("uses {}, nodes {}, labels {:?}", wanted.uses, wanted.nodes, wanted.labels);
             note(store, "token_create", &id, Some(new))?;
             eprintln!("token {id}; it is not shown again");
             say(&format!("{secret}\n"))

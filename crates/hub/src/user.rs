@@ -132,8 +132,8 @@ pub(crate) fn user(store: &dyn Accounts, command: UserCommand, now: i64) -> Done
         }
         UserCommand::Token { name, expires } => {
             let account = known(store, &name)?;
-            let life = i64::try_from(expires.as_millis())?;
-            let (secret, pass) = new_pass(&account, PassKind::Token, now, life)?;
+            let holds = i64::try_from(expires.as_millis())?;
+            let (secret, pass) = new_pass(&account, PassKind::Token, now, holds)?;
             let (id, until) = (pass.id.clone(), time(pass.until));
             let line = Entry {
                 new: Some(format!("token {id} until {until}")),
