@@ -24,6 +24,10 @@ impl Tries {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if windows.len() >= MANY {
             windows.retain(|_, (began, _)| now - *began < WINDOW);
+            // So many at once come from as many addresses: memory stays bounded, and hashing is the brake that is left.
+            if windows.len() >= MANY {
+                windows.clear();
+            }
         }
         for (key, most) in [(format!("from {address}"), OF_ADDRESS), (format!("for {account}"), OF_ACCOUNT)] {
             let window = windows.entry(key).or_insert((now, 0));
