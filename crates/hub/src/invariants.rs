@@ -3,7 +3,8 @@
 //! A name may stand for one number here and another there; each node is even by itself then, and files on a share have
 //! the wrong owner all the same. Nothing is stored: it is worked out when somebody asks.
 
-use crate::liveness::{HubTimes, liveness};
+use crate::liveness::HubTimes;
+use crate::roll::{Line, Roll};
 use crate::store::{Result, View};
 use evenkeel_report::Liveness;
 use std::collections::BTreeMap;
@@ -40,25 +41,19 @@ pub struct Broken {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn broken(view: &dyn View, times: HubTimes) -> Result<Vec<Broken>> {
-    let facts = view.facts()?;
-    if facts.is_empty() {
-        return Ok(vec![]);
-    }
-    let alive = |seen: i64, interval: u64| liveness(Some(seen), interval, times) != Liveness::Missing;
-    let nodes: BTreeMap<i64, (String, String)> = view
-        .nodes(None, usize::MAX)?
-        .into_iter()
-        .filter(|row| alive(row.doc.last_seen, row.doc.interval_s()))
-        .map(|row| (row.key, (row.doc.node.tier, row.doc.node.name)))
-        .collect();
+pub fn broken(view: &dyn View, roll: &Roll, times: HubTimes) -> Result<Vec<Broken>> {
     let mut told: BTreeMap<(&str, String, String), BTreeMap<String, Vec<String>>> = BTreeMap::new();
-    for (key, item, facts) in facts {
-        let Some((tier, name)) = nodes.get(&key) else { continue };
-        for invariant in INVARIANTS {
-            let Some(value) = facts.get(invariant.fact) else { continue };
-            let says = told.entry((invariant.fact, tier.clone(), item.clone())).or_default();
-            says.entry(value.clone()).or_default().push(name.clone());
+    let alive = |line: &Line| line.liveness(times) != Liveness::Missing;
+    for (key, item, facts) in view.facts()? {
+        let its: Vec<_> =
+            INVARIANTS.iter().filter_map(|one| Some((one.fact, facts.get(one.fact)?))).collect();
+        if its.is_empty() {
+            continue;
+        }
+        let Some(line) = roll.line(key).filter(alive) else { continue };
+        for (fact, value) in its {
+            let says = told.entry((fact, line.tier.to_string(), item.clone())).or_default();
+            says.entry(value.clone()).or_default().push(line.name.to_string());
         }
     }
     let differ = told.into_iter().filter(|(_, says)| says.len() > 1);

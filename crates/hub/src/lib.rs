@@ -4,20 +4,25 @@
 //!
 //! ```text
 //! POST /v1/events ─► wire (parse) ─► writer (one thread, one transaction for many requests) ─► merge ─► store
-//! GET  /api/v1/…, / ─► view (readers beside the writer) ─► liveness (derived on reading) ─► http, pages
+//!                                        └─► roll (a line for each node, in memory)
+//! GET  /api/v1/…, / ─► roll, view (readers beside the writer) ─► liveness (derived on reading) ─► http, pages
 //! ```
 
 pub mod admin;
 pub mod ca;
 pub mod config;
 pub mod door;
+pub mod drifts;
 pub mod http;
 pub mod invariants;
 pub mod liveness;
+mod look;
 pub mod merge;
 pub mod metrics;
 mod pages;
 pub mod quota;
+pub mod roll;
+pub mod rollout;
 mod serve;
 pub mod slots;
 pub mod store;

@@ -1,10 +1,9 @@
 //! What the hub tells of itself, for Prometheus. Labels come from closed lists, never from what a node sent.
 
-use crate::liveness::{self, HubTimes};
-use crate::store::NodeRow;
+use crate::liveness;
+use crate::roll::{OPEN, Tally};
 use crate::who::Shut;
 use crate::wire::Kind;
-use evenkeel_report::{Liveness, Status};
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use prometheus_client::registry::{Registry, Unit};
@@ -144,25 +143,22 @@ impl Metrics {
         self.too_many.inc();
     }
 
-    /// Everything as text, with `nodes` counted as they stand now.
+    /// Everything as text, with the nodes as they stand now.
     ///
     /// # Errors
     /// When the text cannot be written.
-    pub fn render(&self, nodes: &[NodeRow], hub: HubTimes, depth: i64) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, tally: &Tally, depth: i64) -> Result<String, std::fmt::Error> {
         self.queue.set(depth);
         if let Some(bytes) = resident_bytes() {
             self.rss.set(bytes);
         }
-        let alive = |row: &NodeRow| liveness::liveness(Some(row.doc.last_seen), row.doc.interval_s(), hub);
-        let alive: Vec<Liveness> = nodes.iter().map(alive).collect();
-        for kind in liveness::ALL {
-            let count = alive.iter().filter(|one| **one == kind).count();
+        for (kind, count) in liveness::ALL.into_iter().zip(tally.liveness) {
             let label = LivenessLabel { liveness: liveness::word(kind) };
             self.nodes.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        for status in Status::ALL.into_iter().filter(|status| status.is_open()) {
-            let count = nodes.iter().map(|row| i64::from(row.doc.counts.of(status))).sum();
-            self.open.get_or_create(&StatusLabel { status: status.word() }).set(count);
+        for (status, count) in OPEN.into_iter().zip(tally.all.open) {
+            let label = StatusLabel { status: status.word() };
+            self.open.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

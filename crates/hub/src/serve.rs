@@ -3,9 +3,10 @@
 use crate::ca::{Authority, CaError, ServerIdentity};
 use crate::config::{Config, Location};
 use crate::door::{self, TlsError};
-use crate::http::{Hub, router};
+use crate::http::{Hub, LISTENERS, router};
 use crate::metrics::Metrics;
 use crate::quota::Quota;
+use crate::roll::{Roll, Rolled};
 use crate::slots::Slots;
 use crate::store::postgres::{PgRegistry, PgSlots, PgStore, PgView};
 use crate::store::registry::Registry;
@@ -24,6 +25,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 /// How long open requests may take to end once the hub was told to.
 const LAST_REQUESTS: Duration = Duration::from_millis(400);
@@ -96,6 +98,8 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     store.note_up(clock())?;
     let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
     let metrics = Arc::new(Metrics::default());
+    let roll = Arc::new(Roll::load(view.as_ref())?);
+    let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
     let (writer, thread) =
         Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics)).map_err(ServeError::Start)?;
     let started = clock();
@@ -103,6 +107,9 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     let hub = Arc::new(Hub {
         writer,
         view,
+        roll,
+        kept: Arc::default(),
+        listeners: Arc::new(Semaphore::new(LISTENERS)),
         slots,
         registry,
         authority,

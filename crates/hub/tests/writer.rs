@@ -79,6 +79,9 @@ async fn lab(path: &Path) -> Lab {
     )
     .unwrap();
     let hub = Arc::new(Hub {
+        roll: Arc::default(),
+        kept: Arc::default(),
+        listeners: Arc::new(tokio::sync::Semaphore::new(1)),
         writer,
         view: view.clone(),
         slots,

@@ -5,7 +5,7 @@ use crate::invariants::{self, INVARIANTS, Invariant};
 use crate::liveness::{self, HubTimes, flags, skew_ms};
 use crate::merge::holes;
 use crate::slots::node_of;
-use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, SlotRow, View};
+use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, SlotRow};
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -20,17 +20,6 @@ use std::sync::Arc;
 /// How many nodes or entries a page has, unless asked otherwise, and at most.
 const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NodesQuery {
-    after: Option<String>,
-    after_source: Option<String>,
-    limit: Option<usize>,
-    tier: Option<String>,
-    status: Option<String>,
-    liveness: Option<String>,
-}
 
 #[derive(Debug, Serialize)]
 pub(super) struct NodeJson {
@@ -60,7 +49,7 @@ pub(super) struct NodeJson {
 }
 
 impl NodeJson {
-    fn new(row: NodeRow, times: HubTimes) -> Self {
+    pub(super) fn new(row: NodeRow, times: HubTimes) -> Self {
         let doc = row.doc;
         Self {
             source: row.source,
@@ -85,93 +74,6 @@ impl NodeJson {
             state_digest: doc.digest_told,
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct NodesPage {
-    nodes: Vec<NodeJson>,
-    /// The address of the next page; nothing on the last.
-    next: Option<String>,
-}
-
-pub(super) async fn nodes(
-    State(hub): State<Arc<Hub>>,
-    query: Result<Query<NodesQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<NodesPage>, Problem> {
-    let Query(query) = query.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.body_text()))?;
-    check_words(&query)?;
-    let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
-    let times = hub.times();
-    let (rows, more, query) = hub
-        .ask(move |view| matching(view, &query, limit, times).map(|(rows, more)| (rows, more, query)))
-        .await?;
-    let next = rows.last().filter(|_| more).map(|last| next_page(&query, limit, last));
-    Ok(Json(NodesPage { nodes: rows.into_iter().map(|row| NodeJson::new(row, times)).collect(), next }))
-}
-
-fn check_words(query: &NodesQuery) -> Result<(), Problem> {
-    let statuses: Vec<_> = Status::ALL.iter().map(|status| status.word()).chain(["open"]).collect();
-    let lives: Vec<_> = liveness::ALL.iter().map(|one| liveness::word(*one)).collect();
-    for (field, given, known) in [("status", &query.status, statuses), ("liveness", &query.liveness, lives)] {
-        if let Some(word) = given.as_deref()
-            && !known.contains(&word)
-        {
-            let detail = format!("{field} {word:?} is none of: {}", known.join(", "));
-            return Err(Problem::new(StatusCode::BAD_REQUEST, detail));
-        }
-    }
-    Ok(())
-}
-
-/// Walks the nodes from where the page before ended until the page is full; whether there may be more.
-fn matching(
-    view: &dyn View,
-    query: &NodesQuery,
-    limit: usize,
-    times: HubTimes,
-) -> crate::store::Result<(Vec<NodeRow>, bool)> {
-    // Without a source a name is passed whole: no source sorts after the largest character.
-    let source = query.after_source.clone().unwrap_or_else(|| char::MAX.to_string());
-    let mut at = query.after.clone().map(|name| (name, source));
-    let mut found = vec![];
-    loop {
-        let chunk =
-            view.nodes(at.as_ref().map(|(name, source)| (name.as_str(), source.as_str())), PAGE_MOST)?;
-        let last = chunk.len() < PAGE_MOST;
-        at = chunk.last().map(|row| (row.doc.node.name.clone(), row.source.clone()));
-        found.extend(chunk.into_iter().filter(|row| fits(row, query, times)));
-        if found.len() > limit || last {
-            let more = found.len() > limit;
-            found.truncate(limit);
-            return Ok((found, more));
-        }
-    }
-}
-
-fn fits(row: &NodeRow, query: &NodesQuery, times: HubTimes) -> bool {
-    let doc = &row.doc;
-    let status = |word: &str| match word {
-        "open" => doc.worst().is_open(),
-        word => doc.worst().word() == word,
-    };
-    let alive = || liveness::word(liveness::liveness(Some(doc.last_seen), doc.interval_s(), times));
-    query.tier.as_ref().is_none_or(|tier| *tier == doc.node.tier)
-        && query.status.as_deref().is_none_or(status)
-        && query.liveness.as_deref().is_none_or(|word| alive() == word)
-}
-
-fn next_page(query: &NodesQuery, limit: usize, last: &NodeRow) -> String {
-    let mut url = format!(
-        "/api/v1/nodes?after={}&after_source={}&limit={limit}",
-        encode(&last.doc.node.name),
-        encode(&last.source)
-    );
-    for (key, value) in [("tier", &query.tier), ("status", &query.status), ("liveness", &query.liveness)] {
-        if let Some(value) = value {
-            url = format!("{url}&{key}={}", encode(value));
-        }
-    }
-    url
 }
 
 /// Percent-encoding of everything that is not unreserved (RFC 3986, 2.3).
@@ -312,8 +214,7 @@ struct BrokenJson {
 }
 
 pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<InvariantsJson>, Problem> {
-    let times = hub.times();
-    let broken = hub.ask(move |view| invariants::broken(view, times)).await?;
+    let broken = hub.look(|look| invariants::broken(look.view, look.roll, look.times)).await?;
     let of = |fact: &str| {
         let its = broken.iter().filter(|one| one.fact == fact).cloned();
         its.map(|one| BrokenJson { tier: one.tier, item: one.item, says: one.says }).collect()

@@ -3,14 +3,21 @@
 mod api;
 pub(crate) use api::encode;
 mod enroll;
+mod fleet;
 mod fleet_lock;
 mod ingest;
+mod list;
+pub(crate) use list::{address, next};
+mod live;
+pub use live::LISTENERS;
+mod pages;
 
 use crate::ca::Authority;
 use crate::liveness::HubTimes;
+use crate::look::{Kept, Look};
 use crate::metrics::Metrics;
-use crate::pages;
 use crate::quota::Quota;
+use crate::roll::Roll;
 use crate::slots::Slots;
 use crate::store::registry::Registry;
 use crate::store::{StoreError, View};
@@ -24,6 +31,7 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Everything a handler needs.
 pub struct Hub {
@@ -31,6 +39,12 @@ pub struct Hub {
     pub writer: Writer,
     /// Where answers come from.
     pub view: Arc<dyn View>,
+    /// Every node in short.
+    pub roll: Arc<Roll>,
+    /// Answers that are kept for a while.
+    pub kept: Arc<Kept>,
+    /// Room for pages that wait for news.
+    pub listeners: Arc<Semaphore>,
     /// Who may be disturbed.
     pub slots: Slots,
     /// Who may speak.
@@ -82,6 +96,20 @@ impl Hub {
             }
             Err(_) => Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the question was dropped")),
         }
+    }
+
+    /// Looks at the fleet, away from the thread that serves everybody.
+    async fn look<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Look<'_>) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let (roll, kept, slots, times) =
+            (Arc::clone(&self.roll), Arc::clone(&self.kept), self.slots.clone(), self.times());
+        self.ask(move |view| {
+            roll.refresh(view, times.now)?;
+            question(&Look { view, roll: &roll, slots: &slots, kept: &kept, times })
+        })
+        .await
     }
 
     /// Asks or tells the registry, away from the thread that serves everybody. Whoever is not known for certain to be
@@ -184,18 +212,15 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/api/v1/invariants", get(api::invariants))
         .route("/v1/enroll", post(enroll::enroll))
         .route("/v1/renew", post(enroll::renew))
-        .route("/api/v1/nodes", get(api::nodes))
+        .route("/api/v1/drift", get(fleet::drift))
+        .route("/api/v1/rollout/{commit}", get(fleet::rollout))
+        .route("/api/v1/nodes", get(list::nodes))
         .route("/api/v1/nodes/{name}", get(api::node))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(metrics))
-        .route("/", get(fleet_page))
-        .route("/nodes/{name}", get(node_page))
-        .route("/assets/hub.css", get(|| async { asset("text/css", include_str!("../../assets/hub.css")) }))
-        .route(
-            "/assets/hub.js",
-            get(|| async { asset("text/javascript", include_str!("../../assets/hub.js")) }),
-        )
+        .route("/live", get(live::live))
+        .merge(pages::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .layer(DefaultBodyLimit::max(crate::wire::BODY_CAP))
         .layer(from_fn(guard))
@@ -204,7 +229,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
 
 /// Nothing on a page may come from anywhere but the hub: what nodes wrote is text and stays text.
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 async fn guard(request: Request, next: Next) -> Response {
     let mut answer = next.run(request).await;
@@ -216,44 +241,12 @@ async fn guard(request: Request, next: Next) -> Response {
     answer
 }
 
-fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
-}
-
-fn html(text: Result<String, askama::Error>) -> Response {
-    match text {
-        Ok(text) => ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
-        Err(why) => {
-            tracing::error!(error = %why, "a page could not be made");
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made").into_response()
-        }
-    }
-}
-
-async fn fleet_page(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
-    let times = hub.times();
-    let slots = hub.slots.clone();
-    Ok(html(hub.ask(move |view| pages::fleet(view, &slots, times)).await?))
-}
-
-async fn node_page(
-    State(hub): State<Arc<Hub>>,
-    axum::extract::Path(name): axum::extract::Path<String>,
-) -> Result<Response, Problem> {
-    let times = hub.times();
-    if let Some(page) = hub.ask(move |view| pages::node(view, &name, times)).await? {
-        return Ok(html(page));
-    }
-    let mut answer = html(pages::nobody());
-    *answer.status_mut() = StatusCode::NOT_FOUND;
-    Ok(answer)
-}
-
 async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
-    let nodes = hub.ask(|view| view.nodes(None, usize::MAX)).await?;
+    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough")]
+    let tally = hub.look(|look| look.tally()).await?;
     let text = hub
         .metrics
-        .render(&nodes, hub.times(), hub.writer.depth())
+        .render(&tally, hub.writer.depth())
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

@@ -4,9 +4,10 @@ use super::words::{self, ago, shown};
 use crate::http::encode;
 use crate::invariants::Broken;
 use crate::liveness::{self, HubTimes, flags, liveness};
+use crate::roll::Line;
 use crate::slots::node_of;
 use crate::store::{Detail, HistoryRow, ItemRow, NodeRow, SPEC_ITEM, SlotRow};
-use evenkeel_report::{Drift, Status, Sync, Timestamp};
+use evenkeel_report::{Drift, Layer, SpecState, Status, Sync, Timestamp};
 use std::collections::BTreeMap;
 
 /// A moment: as people speak, and exactly.
@@ -18,7 +19,7 @@ pub(super) struct When {
 }
 
 impl When {
-    fn new(at: i64, now: i64) -> Self {
+    pub(super) fn new(at: i64, now: i64) -> Self {
         let exact = Timestamp::from_unix_ms(at).map(|at| at.to_string()).unwrap_or_default();
         Self { ago: ago(at, now), span: words::span(now.saturating_sub(at).max(0)), exact }
     }
@@ -32,7 +33,8 @@ pub(super) struct Off {
     pub(super) desired: String,
 }
 
-fn offs(drift: &[Drift]) -> Vec<Off> {
+/// What is off, a layer each.
+pub(super) fn offs(drift: &[Drift]) -> Vec<Off> {
     let off = |drift: &Drift| Off {
         layer: shown(&drift.layer.to_string()),
         // The one attribute that most items have says nothing.
@@ -43,8 +45,38 @@ fn offs(drift: &[Drift]) -> Vec<Off> {
     drift.iter().map(off).collect()
 }
 
+/// One attribute of an item in every layer, side by side.
+pub(super) struct Layered {
+    pub(super) attr: String,
+    /// What the spec asks for.
+    pub(super) desired: String,
+    /// The file, where one differs, and what is in it.
+    pub(super) disk: Vec<(String, Option<String>)>,
+    /// Where else it differs, and what is in effect there.
+    pub(super) effect: Vec<(String, Option<String>)>,
+}
+
+fn layered(drift: &[Drift]) -> Vec<Layered> {
+    let mut all: BTreeMap<(&str, &str), Layered> = BTreeMap::new();
+    for one in drift {
+        let row = all.entry((&one.attr, &one.desired)).or_insert_with(|| Layered {
+            attr: shown(&one.attr),
+            desired: shown(&one.desired),
+            disk: vec![],
+            effect: vec![],
+        });
+        let observed = one.observed.as_deref().map(shown);
+        match &one.layer {
+            Layer::File(path) => row.disk.push((shown(&path.display().to_string()), observed)),
+            layer => row.effect.push((shown(&layer.to_string()), observed)),
+        }
+    }
+    all.into_values().collect()
+}
+
 /// An item as it stands.
 pub(super) struct OpenItem {
+    pub(super) layers: Vec<Layered>,
     pub(super) id: String,
     pub(super) status: &'static str,
     pub(super) tone: &'static str,
@@ -69,6 +101,7 @@ impl OpenItem {
             reason: detail.reason.as_deref().map(shown),
             declared_at: detail.declared_at.as_deref().map(shown),
             drift: offs(&detail.drift),
+            layers: layered(&detail.drift),
             attempts: detail.attempts,
             writer: detail.writer.as_ref().map(words::writer),
             facts: detail.facts.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
@@ -77,7 +110,7 @@ impl OpenItem {
 }
 
 /// The class that colours a status; the word is always beside it.
-fn tone(word: &str) -> &'static str {
+pub(super) fn tone(word: &str) -> &'static str {
     match word {
         "error" | "failed" | "missing" => "bad",
         "non_compliant" | "pending" | "held" | "silent" | "late" => "warn",
@@ -96,6 +129,7 @@ pub(super) struct Flag {
 pub(super) struct NodeLine {
     pub(super) name: String,
     pub(super) href: String,
+    pub(super) tier: String,
     pub(super) even: bool,
     pub(super) liveness: &'static str,
     pub(super) liveness_tone: &'static str,
@@ -119,6 +153,7 @@ impl NodeLine {
         Self {
             name: shown(&doc.node.name),
             href: format!("/nodes/{}", encode(&row.source)),
+            tier: shown(&doc.node.tier),
             even: words::woes(doc, times).is_empty(),
             liveness: alive,
             liveness_tone: tone(alive),
@@ -135,27 +170,8 @@ impl NodeLine {
 }
 
 /// As much of a commit as people read.
-fn short(commit: &str) -> String {
+pub(super) fn short(commit: &str) -> String {
     commit.chars().take(10).collect()
-}
-
-/// The nodes of one tier.
-pub(super) struct Tier {
-    pub(super) name: String,
-    pub(super) summary: String,
-    pub(super) nodes: Vec<NodeLine>,
-}
-
-impl Tier {
-    pub(super) fn new(name: &str, nodes: Vec<NodeLine>) -> Self {
-        let even = nodes.iter().filter(|node| node.even).count();
-        let summary = match nodes.len() {
-            all if all == even => format!("{all}, all even"),
-            all => format!("{even} of {all} even"),
-        };
-        let name = if name.is_empty() { "in no tier".to_owned() } else { shown(name) };
-        Self { name, summary, nodes }
-    }
 }
 
 /// A fact that must not differ between nodes of one tier, and does.
@@ -169,9 +185,11 @@ pub(super) struct Differs {
 
 impl Differs {
     pub(super) fn new(one: &Broken) -> Self {
-        let who = |nodes: &Vec<String>| some_of(&nodes.iter().map(String::as_str).collect::<Vec<_>>());
+        let who = |nodes: &Vec<String>| {
+            some_of(&nodes.iter().take(5).map(String::as_str).collect::<Vec<_>>(), nodes.len())
+        };
         let says = one.says.iter().map(|(value, nodes)| (shown(value), who(nodes))).collect();
-        Self { fact: shown(one.fact), tier: shown(&one.tier), item: shown(&one.item), says }
+        Self { fact: shown(one.fact), tier: words::tier(&one.tier), item: shown(&one.item), says }
     }
 }
 
@@ -198,30 +216,24 @@ pub(super) struct Refusal {
     pub(super) errors: Vec<String>,
 }
 
-/// The refused specs, each with all the nodes that refused it.
-pub(super) fn refusals(rows: &[NodeRow]) -> Vec<Refusal> {
-    let mut by_spec: BTreeMap<_, Vec<&str>> = BTreeMap::new();
-    for row in rows {
-        let spec = &row.doc.spec;
-        if spec.sync == Sync::Failed || !spec.errors.is_empty() {
-            let key = (&spec.target_commit, &spec.observed_commit, &spec.errors);
-            by_spec.entry(key).or_default().push(&row.doc.node.name);
+impl Refusal {
+    /// A spec that `count` nodes refused, of which some are named.
+    pub(super) fn new(spec: &SpecState, names: &[&str], count: usize) -> Self {
+        Self {
+            nodes: some_of(names, count),
+            commit: spec.target_commit.as_deref().map(|commit| short(&shown(commit))),
+            in_force: spec.observed_commit.as_deref().map(|commit| short(&shown(commit))),
+            errors: spec.errors.iter().flat_map(|error| error.lines()).map(shown).collect(),
         }
     }
-    let told = by_spec.into_iter().map(|((target, observed, errors), names)| Refusal {
-        nodes: some_of(&names),
-        commit: target.as_deref().map(|commit| short(&shown(commit))),
-        in_force: observed.as_deref().map(|commit| short(&shown(commit))),
-        errors: errors.iter().flat_map(|error| error.lines()).map(shown).collect(),
-    });
-    told.collect()
 }
 
-fn some_of(names: &[&str]) -> String {
+/// The first five names, and how many more there are of `count`.
+pub(super) fn some_of(names: &[&str], count: usize) -> String {
     let first: Vec<_> = names.iter().take(5).map(|name| shown(name)).collect();
-    match names.len().saturating_sub(5) {
+    match count.saturating_sub(first.len()) {
         0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
+        more => format!("{} and {} more", first.join(", "), words::thousands(more)),
     }
 }
 
@@ -233,9 +245,9 @@ pub(super) struct Repair {
 }
 
 impl Repair {
-    pub(super) fn new(name: Option<&String>, row: &HistoryRow, now: i64) -> Self {
-        let name = name.map_or("", String::as_str);
-        Self { node: shown(name), href: format!("/nodes/{}", encode(name)), change: Change::new(row, now) }
+    pub(super) fn new(line: Option<&Line>, row: &HistoryRow, now: i64) -> Self {
+        let (name, source) = line.map(|line| (&*line.name, &*line.source)).unwrap_or_default();
+        Self { node: shown(name), href: format!("/nodes/{}", encode(source)), change: Change::new(row, now) }
     }
 }
 

@@ -37,9 +37,48 @@ pub(super) fn span(ms: i64) -> String {
     }
 }
 
-fn items(count: u32, word: &str) -> String {
-    let noun = if count == 1 { "item" } else { "items" };
-    format!("{count} {noun} {word}")
+/// A length of time (ms) in its two largest units: "3 h 12 min".
+pub(super) fn lasting(ms: i64) -> String {
+    let s = ms.max(0) / 1000;
+    let two = |large: i64, unit: &str, small: i64, less: &str| match small {
+        0 => format!("{large} {unit}"),
+        small => format!("{large} {unit} {small} {less}"),
+    };
+    match s {
+        0 => "under 1 s".to_owned(),
+        s if s < 60 => format!("{s} s"),
+        s if s < 3600 => two(s / 60, "min", s % 60, "s"),
+        s if s < 86_400 => two(s / 3600, "h", s % 3600 / 60, "min"),
+        s => two(s / 86_400, if s < 172_800 { "day" } else { "days" }, s % 86_400 / 3600, "h"),
+    }
+}
+
+/// A number with its thousands apart.
+pub(super) fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let first = digits.len() % 3;
+    let mut out = digits[..first].to_owned();
+    for piece in digits.as_bytes()[first..].chunks(3) {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.extend(piece.iter().map(|digit| char::from(*digit)));
+    }
+    out
+}
+
+/// "1 node", "1,200 nodes".
+pub(super) fn count(count: usize, one: &str, many: &str) -> String {
+    format!("{} {}", thousands(count), if count == 1 { one } else { many })
+}
+
+/// A tier's name, for a person.
+pub(super) fn tier(name: &str) -> String {
+    if name.is_empty() { "in no tier".to_owned() } else { shown(name) }
+}
+
+fn items(of: u64, word: &str) -> String {
+    format!("{} {word}", count(usize::try_from(of).unwrap_or(usize::MAX), "item", "items"))
 }
 
 /// How a status reads in a sentence.
@@ -88,7 +127,7 @@ pub(super) fn woes(doc: &NodeDoc, times: HubTimes) -> Vec<String> {
     let mut woes = vec![];
     for open in [Status::Error, Status::NonCompliant, Status::Pending] {
         if counts.of(open) > 0 {
-            woes.push(items(counts.of(open), status(open)));
+            woes.push(items(u64::from(counts.of(open)), status(open)));
         }
     }
     match doc.spec.sync {
@@ -125,32 +164,41 @@ pub(super) fn node(doc: &NodeDoc, times: HubTimes) -> String {
     }
 }
 
-/// The whole fleet in one sentence.
-pub(super) fn fleet(rows: &[NodeRow], times: HubTimes) -> String {
-    let uneven: Vec<(&NodeRow, Vec<String>)> =
-        rows.iter().map(|row| (row, woes(&row.doc, times))).filter(|(_, woes)| !woes.is_empty()).collect();
-    match (rows, uneven.as_slice()) {
-        ([], _) => "No node has reported yet".to_owned(),
-        ([only], _) => node(&only.doc, times),
-        (all, []) => format!("{} nodes, all even", all.len()),
-        (_, [(one, _)]) => node(&one.doc, times),
-        (all, few) if few.len() <= 3 => {
-            let told = |(row, woes): &(&NodeRow, Vec<String>)| {
-                format!("{} ({})", shown(&row.doc.node.name), woes.join(", "))
+/// The whole fleet in one sentence: how many nodes there are, how many are not even, and how many items are open on
+/// them. `few` are nodes that are not even, all of them where they are no more than three; `only` is any node.
+pub(super) fn fleet(
+    all: usize,
+    uneven: usize,
+    open: [u64; 3],
+    few: &[&NodeRow],
+    only: Option<&NodeRow>,
+    times: HubTimes,
+) -> String {
+    match (all, uneven, few) {
+        (0, ..) => "No node has reported yet".to_owned(),
+        (1, ..) if only.is_some() => only.map(|only| node(&only.doc, times)).unwrap_or_default(),
+        (all, 0, _) => format!("{}, all even", count(all, "node", "nodes")),
+        (_, 1, [one]) => node(&one.doc, times),
+        (all, some, few) if some <= 3 && few.len() == some => {
+            let told = |row: &&NodeRow| {
+                format!("{} ({})", shown(&row.doc.node.name), woes(&row.doc, times).join(", "))
             };
             let told: Vec<_> = few.iter().map(told).collect();
-            format!("{} of {} nodes are not even: {}", few.len(), all.len(), told.join(", "))
+            format!("{some} of {} are not even: {}", count(all, "node", "nodes"), told.join(", "))
         }
-        (all, many) => format!("{} of {} nodes are not even{}", many.len(), all.len(), altogether(many)),
+        (all, many, _) => {
+            let nodes = count(all, "node", "nodes");
+            format!("{} of {nodes} are not even{}", thousands(many), altogether(open))
+        }
     }
 }
 
 /// What is open on all of them: ": 2 items in error, 5 items pending".
-fn altogether(uneven: &[(&NodeRow, Vec<String>)]) -> String {
-    let sum = |status| uneven.iter().map(|(row, _)| row.doc.counts.of(status)).fold(0, u32::saturating_add);
-    let open = [Status::Error, Status::NonCompliant, Status::Pending];
-    let told: Vec<_> =
-        open.into_iter().filter(|open| sum(*open) > 0).map(|open| items(sum(open), status(open))).collect();
+fn altogether([pending, non_compliant, error]: [u64; 3]) -> String {
+    let all = [(error, Status::Error), (non_compliant, Status::NonCompliant), (pending, Status::Pending)];
+    let told =
+        all.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| items(count, status(word)));
+    let told: Vec<_> = told.collect();
     if told.is_empty() { String::new() } else { format!(": {}", told.join(", ")) }
 }
 
@@ -168,7 +216,7 @@ pub(super) fn writer(writer: &Writer) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ago, fleet, node, shown, writer};
+    use super::{ago, lasting, node, shown, thousands, woes, writer};
     use crate::liveness::HubTimes;
     use crate::store::{Beat, NodeDoc, NodeRow};
     use evenkeel_report::{Counts, Node, Sync, Writer};
@@ -186,6 +234,21 @@ mod tests {
         };
         doc.spec.sync = Sync::Synced;
         NodeRow { key: 0, source: name.to_owned(), doc }
+    }
+
+    fn fleet(rows: &[NodeRow], times: HubTimes) -> String {
+        let uneven: Vec<_> = rows.iter().filter(|row| !woes(&row.doc, times).is_empty()).collect();
+        let sum = |of: fn(&Counts) -> u32| rows.iter().map(|row| u64::from(of(&row.doc.counts))).sum();
+        let open = [sum(|one| one.pending), sum(|one| one.non_compliant), sum(|one| one.error)];
+        super::fleet(rows.len(), uneven.len(), open, &uneven, rows.first(), times)
+    }
+
+    #[test]
+    fn lengths_of_time_have_two_units_and_numbers_their_thousands_apart() {
+        let told = [900, 38_000, 125_000, 3_600_000, 11_520_000, 90_000_000, 200_000_000].map(lasting);
+        assert_eq!(told, ["under 1 s", "38 s", "2 min 5 s", "1 h", "3 h 12 min", "1 day 1 h", "2 days 7 h"]);
+        let told = [0, 7, 999, 1_000, 12_345, 1_234_567].map(thousands);
+        assert_eq!(told, ["0", "7", "999", "1,000", "12,345", "1,234,567"]);
     }
 
     #[test]

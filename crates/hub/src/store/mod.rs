@@ -229,4 +229,31 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn seen(&self, node: i64, epoch: u64) -> Result<Ranges>;
+    /// The nodes of these keys, in no order; a key that nobody has is left out.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn these(&self, keys: &[i64]) -> Result<Vec<NodeRow>>;
+    /// Up to `limit` entries of all histories received from `from` to before `to` (unix ms, the hub's clock), newest
+    /// first, each with its node's key.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn between(&self, from: i64, to: i64, limit: usize) -> Result<Vec<(i64, HistoryRow)>>;
+    /// When each node was first known to have `commit` in force (unix ms, the hub's clock), as far as the history goes
+    /// back.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn taken(&self, commit: &str) -> Result<Vec<(i64, i64)>>;
+    /// Whether other hubs may write to the same store.
+    fn shared(&self) -> bool {
+        false
+    }
+    /// The keys of the nodes that were last heard of at `since` or later (unix ms), and when; only a store that is
+    /// shared is asked.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn heard(&self, since: i64) -> Result<Vec<(i64, i64)>>;
 }

@@ -312,6 +312,18 @@ impl View for Memory {
         let nodes = self.0.lock().unwrap();
         Ok(nodes[&node].1.as_ref().map(|kept| kept.told.ranges(epoch)).unwrap_or_default())
     }
+    fn these(&self, _: &[i64]) -> Result<Vec<NodeRow>> {
+        unimplemented!("nobody asks")
+    }
+    fn between(&self, _: i64, _: i64, _: usize) -> Result<Vec<(i64, HistoryRow)>> {
+        unimplemented!("nobody asks")
+    }
+    fn taken(&self, _: &str) -> Result<Vec<(i64, i64)>> {
+        unimplemented!("nobody asks")
+    }
+    fn heard(&self, _: i64) -> Result<Vec<(i64, i64)>> {
+        unimplemented!("nobody asks")
+    }
 }
 
 impl Memory {

@@ -138,4 +138,41 @@ impl View for PgView {
             rows.first().map(|row| rows::from_json(row.get(0), "node")).transpose()?;
         Ok(told.unwrap_or_default().ranges(epoch))
     }
+
+    fn these(&self, keys: &[i64]) -> Result<Vec<NodeRow>> {
+        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said FROM nodes n JOIN pulses p ON p.node = n.id \
+                    WHERE n.id = ANY($1)";
+        self.rows("reading nodes", text, &[&keys])?.iter().map(node_row).collect()
+    }
+
+    fn between(&self, from: i64, to: i64, limit: usize) -> Result<Vec<(i64, HistoryRow)>> {
+        let text = "SELECT node, epoch, n, sub, at, got, commit_id, body FROM history \
+                    WHERE got >= $1 AND got < $2 ORDER BY got DESC LIMIT $3";
+        let mut found = vec![];
+        for row in self.rows("reading a span of time", text, &[&from, &to, &most(limit)])? {
+            let rows = pack(&row, 1)?.rows().into_iter().filter(|one| !one.echo);
+            found.extend(rows.map(|one| (row.get(0), one)));
+        }
+        found.truncate(limit);
+        Ok(found)
+    }
+
+    fn taken(&self, commit: &str) -> Result<Vec<(i64, i64)>> {
+        // As in the index: a pack's entry of the spec is the one that has no item.
+        let text = "SELECT node, min(got) FROM history \
+                    WHERE commit_id = $1 AND body LIKE '%{\"s\":\"in_force\"%' GROUP BY node";
+        let rows = self.rows("reading who took a commit", text, &[&commit])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    fn shared(&self) -> bool {
+        true
+    }
+
+    fn heard(&self, since: i64) -> Result<Vec<(i64, i64)>> {
+        let text =
+            "SELECT p.node, p.last_seen FROM pulses p JOIN nodes n ON n.id = p.node WHERE p.last_seen >= $1";
+        let rows = self.rows("reading who was heard of", text, &[&since])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
 }

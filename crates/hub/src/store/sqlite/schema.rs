@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 4] = [
+pub(super) const MIGRATIONS: [&str; 5] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -99,6 +99,8 @@ pub(super) const MIGRATIONS: [&str; 4] = [
        mark TEXT NOT NULL,            -- banned, removed
        at   INTEGER NOT NULL
      ) WITHOUT ROWID;",
+    // 5: who took a commit, and when, is found without reading the history.
+    "CREATE INDEX history_taken ON history (commit_id, node, got) WHERE item = '' AND status = 'in_force';",
 ];
 
 /// Takes the steps that are missing, each in a transaction of its own.
@@ -164,7 +166,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 4: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 5: run a newer evenkeel-hub"
         );
     }
 }

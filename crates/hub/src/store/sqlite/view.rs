@@ -143,4 +143,50 @@ impl View for SqliteView {
     fn seen(&self, node: i64, epoch: u64) -> Result<Ranges> {
         self.with(|conn| seen(conn, node, epoch))
     }
+
+    fn these(&self, keys: &[i64]) -> Result<Vec<NodeRow>> {
+        let text = format!("SELECT {NODE} FROM nodes WHERE id = ?1");
+        self.with(|conn| {
+            let mut found = conn.prepare_cached(&text).map_err(sql("reading nodes"))?;
+            let mut row =
+                |key: &i64| found.query_row([key], node_row).optional().map_err(sql("reading nodes"));
+            keys.iter().filter_map(|key| row(key).transpose()).map(|row| to_node(row?)).collect()
+        })
+    }
+
+    fn between(&self, from: i64, to: i64, limit: usize) -> Result<Vec<(i64, HistoryRow)>> {
+        let text = format!(
+            "SELECT node, {HISTORY} FROM history WHERE got >= ?1 AND got < ?2 AND echo = 0 \
+             ORDER BY got DESC LIMIT ?3"
+        );
+        self.with(|conn| {
+            let bound = params![from, to, most(limit)];
+            let rows: rusqlite::Result<Vec<(i64, _)>> = conn.prepare_cached(&text).and_then(|mut found| {
+                found.query_map(bound, |row| Ok((row.get(0)?, history_row(row, 1)?)))?.collect()
+            });
+            let rows = rows.map_err(sql("reading a span of time"))?;
+            rows.into_iter().map(|(node, raw)| Ok((node, to_history(raw)?))).collect()
+        })
+    }
+
+    fn taken(&self, commit: &str) -> Result<Vec<(i64, i64)>> {
+        let text = "SELECT node, min(got) FROM history INDEXED BY history_taken \
+                    WHERE item = '' AND status = 'in_force' AND commit_id = ?1 GROUP BY node";
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<(i64, i64)>> = conn.prepare_cached(text).and_then(|mut found| {
+                found.query_map([commit], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            });
+            rows.map_err(sql("reading who took a commit"))
+        })
+    }
+
+    fn heard(&self, since: i64) -> Result<Vec<(i64, i64)>> {
+        self.with(|conn| {
+            let text = "SELECT id, last_seen FROM nodes WHERE last_seen >= ?1";
+            let rows: rusqlite::Result<Vec<(i64, i64)>> = conn.prepare_cached(text).and_then(|mut found| {
+                found.query_map([since], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+            });
+            rows.map_err(sql("reading who was heard of"))
+        })
+    }
 }

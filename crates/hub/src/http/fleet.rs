@@ -1,0 +1,79 @@
+//! What is open across the fleet and how far a commit has come, as JSON.
+
+use super::list::Params;
+use super::{Hub, Problem};
+use crate::drifts::{self, Closed, Lately, Open};
+use crate::roll::Filter;
+use crate::rollout::{self, Rollout};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// How many drifts that were closed are told.
+const CLOSED: usize = 200;
+
+/// What a question about drift is narrowed by: the filter of nodes, and a part of an item's id.
+pub(super) fn narrow(params: Result<Params, QueryRejection>) -> Result<(Filter, String), Problem> {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let Query(params) = params.map_err(|why| bad(why.body_text()))?;
+    known(&params, &["tier", "liveness", "status", "sync", "even", "commit", "behind", "q", "item"])?;
+    let filter = Filter::parse(|name| params.get(name).cloned())?;
+    Ok((filter, params.get("item").cloned().unwrap_or_default()))
+}
+
+/// A parameter that is misspelt must not pass for one that narrows nothing.
+pub(super) fn known(params: &BTreeMap<String, String>, names: &[&str]) -> Result<(), Problem> {
+    match params.keys().find(|name| !names.contains(&name.as_str())) {
+        Some(unknown) => {
+            let detail = format!("unknown parameter {unknown:?}; known are: {}", names.join(", "));
+            Err(Problem::new(StatusCode::BAD_REQUEST, detail))
+        }
+        None => Ok(()),
+    }
+}
+
+fn inner<S: serde::Serializer>(open: &Arc<Open>, to: S) -> Result<S::Ok, S::Error> {
+    open.as_ref().serialize(to)
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct DriftJson {
+    #[serde(serialize_with = "inner")]
+    open: Arc<Open>,
+    /// Within the last hour, newest first.
+    closed: Vec<Closed>,
+}
+
+pub(super) async fn drift(
+    State(hub): State<Arc<Hub>>,
+    params: Result<Params, QueryRejection>,
+) -> Result<Json<DriftJson>, Problem> {
+    let (filter, item) = narrow(params)?;
+    let answer = hub.look(move |look| {
+        let lately = Lately::read(look.view, look.times.now)?;
+        let open = drifts::of(look, &filter, &item, &lately)?;
+        let closed = lately.closed(look.view, look.roll, CLOSED)?;
+        Ok(DriftJson { open, closed })
+    });
+    Ok(Json(answer.await?))
+}
+
+pub(super) async fn rollout(
+    State(hub): State<Arc<Hub>>,
+    Path(commit): Path<String>,
+) -> Result<Json<Rollout>, Problem> {
+    let answer = hub.look(move |look| {
+        let commit = rollout::resolve(look.roll, &commit);
+        Rollout::follow(look.view, look.roll, &commit, look.times)
+    });
+    let rollout = answer.await?;
+    if rollout.known() { Ok(Json(rollout)) } else { Err(unknown_commit()) }
+}
+
+fn unknown_commit() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no node has ever had or seen this commit")
+}

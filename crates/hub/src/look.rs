@@ -1,0 +1,115 @@
+//! One look at the fleet: what a page or an answer is made from, all of it as of one moment.
+
+use crate::drifts::Open;
+use crate::liveness::HubTimes;
+use crate::roll::{Line, Roll, Tally};
+use crate::slots::Slots;
+use crate::store::{NodeRow, Result, View};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// What is looked at.
+pub(crate) struct Look<'a> {
+    /// Every document.
+    pub(crate) view: &'a dyn View,
+    /// Every node in short.
+    pub(crate) roll: &'a Roll,
+    /// Who holds what.
+    pub(crate) slots: &'a Slots,
+    /// What is dear and kept for a while.
+    pub(crate) kept: &'a Kept,
+    /// When it is.
+    pub(crate) times: HubTimes,
+}
+
+impl Look<'_> {
+    /// Every node counted, with the [`WORST`] of them.
+    pub(crate) fn tally(&self) -> Result<Arc<Tally>> {
+        self.keep(&self.kept.tally, || Ok(Arc::new(self.roll.tally(WORST, self.times))))
+    }
+
+    /// An answer that is kept for a while on a large fleet, and found anew on a small one.
+    pub(crate) fn keep<T: Clone>(&self, memo: &Memo<T>, find: impl FnOnce() -> Result<T>) -> Result<T> {
+        if self.roll.len() < LARGE { find() } else { memo.get(find) }
+    }
+
+    /// The documents of these nodes, in their order.
+    pub(crate) fn rows(&self, lines: &[Line]) -> Result<Vec<NodeRow>> {
+        let keys: Vec<i64> = lines.iter().map(|line| line.key).collect();
+        let mut rows: HashMap<i64, NodeRow> =
+            self.view.these(&keys)?.into_iter().map(|row| (row.key, row)).collect();
+        Ok(keys.iter().filter_map(|key| rows.remove(key)).collect())
+    }
+}
+
+/// From how many nodes on answers are kept, and shared by all who ask.
+const LARGE: usize = 5_000;
+/// How many of the worst nodes are counted out.
+pub(crate) const WORST: usize = 12;
+
+/// Answers that are dear on a large fleet, kept for a while.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// Every node counted.
+    tally: Memo<Arc<Tally>>,
+    /// How many invariants do not hold.
+    pub(crate) broken: Memo<usize>,
+    /// Every open drift.
+    pub(crate) drift: Memo<Arc<Open>>,
+}
+
+/// What took less than this to find is found anew each time.
+const CHEAP: Duration = Duration::from_millis(2);
+/// An answer is kept for so many times as long as it took to find, and no longer than a minute.
+const SHARE: u32 = 20;
+const MOST: Duration = Duration::from_mins(1);
+
+/// One answer that is kept for as long as it was dear.
+#[derive(Debug)]
+pub(crate) struct Memo<T>(Mutex<Option<(T, Instant)>>);
+
+impl<T> Default for Memo<T> {
+    fn default() -> Self {
+        Self(Mutex::new(None))
+    }
+}
+
+impl<T: Clone> Memo<T> {
+    /// The answer that is kept, or a new one. Whoever comes while it is found waits for it.
+    ///
+    /// # Errors
+    /// When it cannot be found.
+    pub(crate) fn get(&self, find: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        if let Some((answer, until)) = kept.as_ref()
+            && began < *until
+        {
+            return Ok(answer.clone());
+        }
+        let answer = find()?;
+        let took = began.elapsed();
+        let until = began + took.saturating_mul(SHARE).min(MOST);
+        *kept = (took >= CHEAP).then(|| (answer.clone(), until));
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::{CHEAP, Memo};
+
+    #[test]
+    fn what_was_dear_is_kept_and_what_was_cheap_is_found_anew() {
+        let memo = Memo::default();
+        assert_eq!(memo.get(|| Ok(1)).unwrap(), 1);
+        let dear = || {
+            std::thread::sleep(CHEAP * 2);
+            Ok(2)
+        };
+        assert_eq!(memo.get(dear).unwrap(), 2);
+        assert_eq!(memo.get(|| Ok(3)).unwrap(), 2);
+    }
+}

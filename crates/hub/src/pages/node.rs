@@ -1,0 +1,90 @@
+//! One node: a plain sentence, its items worst first with every layer side by side, and what changed.
+
+use super::view::{self, Change, NodeLine, OpenItem, Refusal};
+use super::{Page, words};
+use crate::look::Look;
+use crate::store::Result;
+use askama::Template;
+use evenkeel_report::{Status, Sync};
+
+/// The most changes that are shown.
+const CHANGES: usize = 100;
+
+#[derive(Template)]
+#[template(path = "node.html")]
+struct Node {
+    title: String,
+    sentence: String,
+    even: bool,
+    refusals: Vec<Refusal>,
+    line: NodeLine,
+    about: Vec<(&'static str, String)>,
+    rollout: Option<String>,
+    /// Those that want somebody's eye, with their layers.
+    open: Vec<OpenItem>,
+    /// The others.
+    quiet: Vec<OpenItem>,
+    changes: Vec<Change>,
+    older: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "nobody.html")]
+struct Nobody {
+    title: String,
+    why: &'static str,
+}
+
+/// One node's page; nothing when no node of this name or source has reported.
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn node(look: &Look<'_>, name: &str) -> Result<Option<Page>> {
+    let (view, times) = (look.view, look.times);
+    let Some(row) = view.node(name)? else { return Ok(None) };
+    let mut items = view.items(row.key)?;
+    items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
+    let (open, quiet): (Vec<_>, Vec<_>) =
+        items.iter().partition(|(_, item)| item.status.is_some_and(Status::is_open));
+    let told = |items: Vec<&(String, _)>| {
+        items.into_iter().map(|(id, item)| OpenItem::new(id, item, times.now)).collect()
+    };
+    let changes = view.timeline(row.key, None, CHANGES + 1)?;
+    let older = (changes.len() > CHANGES)
+        .then(|| format!("/api/v1/nodes/{}/timeline?limit=1000", crate::http::encode(&row.source)));
+    let sentence = words::node(&row.doc, times);
+    let spec = &row.doc.spec;
+    let refused = spec.sync == Sync::Failed || !spec.errors.is_empty();
+    let commit = spec.target_commit.as_ref().or(spec.observed_commit.as_ref());
+    let page = Node {
+        title: sentence.clone(),
+        sentence,
+        even: words::woes(&row.doc, times).is_empty(),
+        refusals: refused.then(|| Refusal::new(spec, &[&row.doc.node.name], 1)).into_iter().collect(),
+        about: view::about(&row, times),
+        rollout: commit.map(|commit| format!("/rollout/{}", crate::http::encode(commit))),
+        line: NodeLine::new(&row, vec![], times),
+        open: told(open),
+        quiet: told(quiet),
+        changes: changes.iter().take(CHANGES).map(|change| Change::new(change, times.now)).collect(),
+        older,
+    };
+    Ok(Some(page.render()))
+}
+
+/// The page for a name that nobody has.
+///
+/// # Errors
+/// When the template fails.
+pub(crate) fn nobody() -> Page {
+    let why = "No node of this name or source has ever reported here.";
+    Nobody { title: "No such node".to_owned(), why }.render()
+}
+
+/// The page for a commit that nobody has.
+///
+/// # Errors
+/// When the template fails.
+pub(super) fn nothing(title: &str, why: &'static str) -> Page {
+    Nobody { title: title.to_owned(), why }.render()
+}

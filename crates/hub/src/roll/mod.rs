@@ -1,0 +1,187 @@
+//! The roll: one short line for each node, in memory beside the writer, in the order of their names. It is what counts,
+//! filters and pages are made from, so that none of them reads every node's document.
+//!
+//! It holds nothing that the store does not hold: it is read from there when the hub starts, the writer's commits are
+//! entered as they happen ([`Rolled`]), and what other hubs of the same database wrote is fetched by [`Roll::refresh`].
+//! Liveness is not kept; it is judged when somebody asks.
+
+mod filter;
+mod line;
+mod rolled;
+mod tally;
+
+pub use filter::{BadFilter, Facets, Filter, NO_TIER, Picked};
+pub(crate) use filter::{SYNCS, sync_word};
+pub use line::Line;
+pub(crate) use line::OPEN;
+pub use rolled::Rolled;
+pub use tally::{Refused, Tally, TierTally};
+
+use crate::store::{Result, View};
+use line::Strings;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// How many nodes are read at once when the hub starts.
+const CHUNK: usize = 1000;
+/// What other hubs wrote is asked for at most this often, and never for more than a twentieth of the time.
+const REFRESH_EVERY: Duration = Duration::from_secs(1);
+const REFRESH_SHARE: u32 = 20;
+/// How far the clocks of two hubs may be apart (ms): what was heard of that much earlier is looked at again.
+const APART_MS: i64 = 60_000;
+
+/// A node's place among all others: name, then source.
+type Place = (Arc<str>, Arc<str>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    by_name: BTreeMap<Place, Line>,
+    by_key: HashMap<i64, Place>,
+    strings: Strings,
+}
+
+/// Every node, a line each.
+#[derive(Debug)]
+pub struct Roll {
+    lines: RwLock<Lines>,
+    /// Counts changes that a page would show; not that a node was merely heard of again.
+    changed: watch::Sender<u64>,
+    refreshed: Mutex<Refreshed>,
+}
+
+/// When another hub's writes were last asked for.
+#[derive(Debug, Clone, Copy)]
+struct Refreshed {
+    due: Instant,
+    /// From when on to look (unix ms).
+    since: i64,
+}
+
+impl Default for Roll {
+    fn default() -> Self {
+        let refreshed = Refreshed { due: Instant::now(), since: 0 };
+        Self { lines: RwLock::default(), changed: watch::channel(0).0, refreshed: Mutex::new(refreshed) }
+    }
+}
+
+impl Roll {
+    /// Reads every node once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn load(view: &dyn View) -> Result<Self> {
+        let roll = Self::default();
+        let mut after: Option<(String, String)> = None;
+        loop {
+            let chunk =
+                view.nodes(after.as_ref().map(|(name, source)| (name.as_str(), source.as_str())), CHUNK)?;
+            after = chunk.last().map(|row| (row.doc.node.name.clone(), row.source.clone()));
+            roll.enter(chunk.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+            if chunk.len() < CHUNK {
+                return Ok(roll);
+            }
+        }
+    }
+
+    /// Enters lines, each over the older one of its node.
+    pub fn enter(&self, new: impl IntoIterator<Item = Line>) {
+        let mut changed = false;
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        for line in new {
+            changed |= lines.enter(line);
+        }
+        drop(lines);
+        if changed {
+            self.changed.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Tells when something changed that a page would show.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// Fetches what other hubs on the same database wrote; where there can be none, nothing is asked.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn refresh(&self, view: &dyn View, now: i64) -> Result<()> {
+        if !view.shared() {
+            return Ok(());
+        }
+        // Whoever comes meanwhile waits, and then finds it done.
+        let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
+        let began = Instant::now();
+        if began < refreshed.due {
+            return Ok(());
+        }
+        let heard = view.heard(refreshed.since)?;
+        let news: Vec<i64> = {
+            let lines = self.read();
+            let known = |key: &i64| lines.line(*key).map(|line| line.last_seen);
+            heard.into_iter().filter(|(key, at)| known(key) != Some(*at)).map(|(key, _)| key).collect()
+        };
+        for keys in news.chunks(CHUNK) {
+            let rows = view.these(keys)?;
+            self.enter(rows.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+        }
+        let pause = began.elapsed().saturating_mul(REFRESH_SHARE).max(REFRESH_EVERY);
+        *refreshed = Refreshed { due: Instant::now() + pause, since: now.saturating_sub(APART_MS) };
+        Ok(())
+    }
+
+    /// The node of a key.
+    #[must_use]
+    pub fn line(&self, key: i64) -> Option<Line> {
+        self.read().line(key).cloned()
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.read().by_name.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Calls `with` for every node, in the order of names.
+    pub fn each(&self, with: impl FnMut(&Line)) {
+        self.read().by_name.values().for_each(with);
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Lines> {
+        self.lines.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lines {
+    fn line(&self, key: i64) -> Option<&Line> {
+        self.by_key.get(&key).and_then(|place| self.by_name.get(place))
+    }
+
+    /// Whether anything changed that a page would show.
+    fn enter(&mut self, line: Line) -> bool {
+        let old = self.by_key.get(&line.key).and_then(|place| self.by_name.get(place));
+        if old.is_some_and(|old| line.is_older_than(old)) {
+            return false;
+        }
+        let changed = old.is_none_or(|old| !old.shows_as(&line));
+        let line = self.strings.share(line);
+        let place = (Arc::clone(&line.name), Arc::clone(&line.source));
+        if let Some(before) = self.by_key.get(&line.key)
+            && *before != place
+        {
+            self.by_name.remove(before);
+        }
+        self.by_key.insert(line.key, place.clone());
+        self.by_name.insert(place, line);
+        changed
+    }
+}
