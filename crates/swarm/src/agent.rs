@@ -35,6 +35,8 @@ pub struct Agent {
     pub silent_until: i64,
     /// How many requests in a row came to nothing.
     pub failures: u32,
+    /// When its next pass is (unix ms): passes are made whether the hub is there or not.
+    pub next_pass: i64,
     /// The last time that a heartbeat told (unix ms).
     pub last_beat: i64,
     waits: VecDeque<Waiting>,
@@ -99,6 +101,6 @@ mod tests {
 
     #[test]
     fn an_agent_is_small() {
-        assert!(size_of::<Agent>() <= 136, "{}", size_of::<Agent>());
+        assert!(size_of::<Agent>() <= 144, "{}", size_of::<Agent>());
     }
 }

@@ -149,15 +149,24 @@ async fn pace(swarm: Arc<Swarm>, mut group: Group, until: Instant) -> Group {
     group
 }
 
-/// One pass of one agent.
+/// A pass, where one is due. What it finds is a report, whether the hub is there or not.
+fn pass(swarm: &Swarm, agent: &mut Agent, now: i64) {
+    if agent.next_pass > now {
+        return;
+    }
+    agent.next_pass = now.saturating_add(i64::try_from(swarm.interval.as_millis()).unwrap_or(i64::MAX));
+    if agent.made() == 0 {
+        agent.spool(Waiting { at: now, full: true });
+    } else if fastrand::f64() < swarm.drift {
+        agent.spool(Waiting { at: now, full: false });
+    }
+}
+
+/// One agent's turn: a pass, and then what it has to say.
 async fn visit(mouth: &mut Mouth, agent: &mut Agent) -> Result<(), Duration> {
     let swarm = Arc::clone(&mouth.swarm);
     let now = now_ms();
-    if agent.made() == 0 {
-        agent.spool(Waiting { at: now, full: true });
-    } else if agent.failures == 0 && fastrand::f64() < swarm.drift {
-        agent.spool(Waiting { at: now, full: false });
-    }
+    pass(&swarm, agent, now);
     if agent.silent_until > now {
         return Ok(());
     }
