@@ -4,7 +4,7 @@ use crate::liveness::{self, HubTimes};
 use crate::store::NodeRow;
 use crate::who::Shut;
 use crate::wire::Kind;
-use evenkeel_report::{Liveness, Status};
+use evenkeel_report::Status;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
 use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use prometheus_client::registry::{Registry, Unit};
@@ -42,6 +42,28 @@ struct LivenessLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StatusLabel {
     status: &'static str,
+}
+
+/// How the nodes stand, counted one by one: a large fleet is never in memory as a whole.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// In the order of [`liveness::ALL`].
+    alive: [i64; liveness::ALL.len()],
+    /// In the order of [`Status::ALL`].
+    items: [i64; Status::ALL.len()],
+}
+
+impl Standing {
+    /// Counts one node.
+    pub fn add(&mut self, row: &NodeRow, hub: HubTimes) {
+        let alive = liveness::liveness(Some(row.doc.last_seen), row.doc.interval_s(), hub);
+        for (kind, count) in liveness::ALL.into_iter().zip(&mut self.alive) {
+            *count += i64::from(kind == alive);
+        }
+        for (status, count) in Status::ALL.into_iter().zip(&mut self.items) {
+            *count += i64::from(row.doc.counts.of(status));
+        }
+    }
 }
 
 /// The counters and gauges.
@@ -144,25 +166,22 @@ impl Metrics {
         self.too_many.inc();
     }
 
-    /// Everything as text, with `nodes` counted as they stand now.
+    /// Everything as text, with the nodes as they stand now.
     ///
     /// # Errors
     /// When the text cannot be written.
-    pub fn render(&self, nodes: &[NodeRow], hub: HubTimes, depth: i64) -> Result<String, std::fmt::Error> {
+    pub fn render(&self, standing: &Standing, depth: i64) -> Result<String, std::fmt::Error> {
         self.queue.set(depth);
         if let Some(bytes) = resident_bytes() {
             self.rss.set(bytes);
         }
-        let alive = |row: &NodeRow| liveness::liveness(Some(row.doc.last_seen), row.doc.interval_s(), hub);
-        let alive: Vec<Liveness> = nodes.iter().map(alive).collect();
-        for kind in liveness::ALL {
-            let count = alive.iter().filter(|one| **one == kind).count();
-            let label = LivenessLabel { liveness: liveness::word(kind) };
-            self.nodes.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
+        for (kind, count) in liveness::ALL.into_iter().zip(standing.alive) {
+            self.nodes.get_or_create(&LivenessLabel { liveness: liveness::word(kind) }).set(count);
         }
-        for status in Status::ALL.into_iter().filter(|status| status.is_open()) {
-            let count = nodes.iter().map(|row| i64::from(row.doc.counts.of(status))).sum();
-            self.open.get_or_create(&StatusLabel { status: status.word() }).set(count);
+        for (status, count) in Status::ALL.into_iter().zip(standing.items) {
+            if status.is_open() {
+                self.open.get_or_create(&StatusLabel { status: status.word() }).set(count);
+            }
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

@@ -8,7 +8,7 @@ mod ingest;
 
 use crate::ca::Authority;
 use crate::liveness::HubTimes;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Standing};
 use crate::pages;
 use crate::quota::Quota;
 use crate::slots::Slots;
@@ -250,11 +250,29 @@ async fn node_page(
 }
 
 async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
-    let nodes = hub.ask(|view| view.nodes(None, usize::MAX)).await?;
+    let times = hub.times();
+    let standing = hub.ask(move |view| standing(view, times)).await?;
     let text = hub
         .metrics
-        .render(&nodes, hub.times(), hub.writer.depth())
+        .render(&standing, hub.writer.depth())
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// How many nodes are read at once.
+const CHUNK: usize = 500;
+
+/// Every node counted, a chunk at a time.
+fn standing(view: &dyn View, times: HubTimes) -> Result<Standing, StoreError> {
+    let (mut standing, mut after) = (Standing::default(), None::<(String, String)>);
+    loop {
+        let from = after.as_ref().map(|(name, source)| (name.as_str(), source.as_str()));
+        let rows = view.nodes(from, CHUNK)?;
+        rows.iter().for_each(|row| standing.add(row, times));
+        if rows.len() < CHUNK {
+            return Ok(standing);
+        }
+        after = rows.last().map(|row| (row.doc.node.name.clone(), row.source.clone()));
+    }
 }
