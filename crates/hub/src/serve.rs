@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -204,7 +204,7 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let asked = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(&asked, wall_clock())).await;
     let Served { hub, writer } = opened.map_err(|why| ServeError::Start(std::io::Error::other(why)))??;
-    let doors = doors(config).await?;
+    let doors = doors(config)?;
     let said = doors.iter().map(Door::address).collect::<Vec<_>>().join(", ");
     tracing::info!(store = %config.store, "listening on {said}");
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {said}"))]);
@@ -245,10 +245,10 @@ struct Door {
 }
 
 impl Door {
-    async fn at(addresses: &[SocketAddr], kind: door::Kind) -> Result<Self, ServeError> {
+    fn at(addresses: &[SocketAddr], kind: door::Kind) -> Result<Self, ServeError> {
         let at = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let listening = |source| ServeError::Listen { at: at(), source };
-        let listener = TcpListener::bind(addresses).await.map_err(listening)?;
+        let listener = listen(addresses).map_err(listening)?;
         let at = listener.local_addr().map_err(listening)?;
         Ok(Self { listener, at, kind })
     }
@@ -259,18 +259,40 @@ impl Door {
     }
 }
 
-async fn doors(config: &Config) -> Result<Vec<Door>, ServeError> {
+/// How many connections may wait to be taken in. After an outage a whole fleet comes at once, and whoever finds no room
+/// tries again only a second later; the kernel's own `somaxconn` may allow fewer.
+const WAITING: u32 = 4096;
+
+/// Listens on the first of these addresses that can be had.
+fn listen(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
+    let one = |at: &SocketAddr| {
+        let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(*at)?;
+        socket.listen(WAITING)
+    };
+    let mut last = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    for at in addresses {
+        match one(at) {
+            Ok(listener) => return Ok(listener),
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+fn doors(config: &Config) -> Result<Vec<Door>, ServeError> {
     let Some(dir) = &config.tls else {
-        return Ok(vec![Door::at(&config.listen, door::Kind::Plain(Came::Trusted)).await?]);
+        return Ok(vec![Door::at(&config.listen, door::Kind::Plain(Came::Trusted))?]);
     };
     let identity = ServerIdentity::load(dir)?;
     let left = identity.until - time::OffsetDateTime::now_utc();
     if left < SOON {
         tracing::warn!(until = %identity.until, "the hub's own certificate ends soon: evenkeel-hub ca renew --name …");
     }
-    let mut doors = vec![Door::at(&config.listen, door::Kind::Tls(door::tls(identity)?)).await?];
+    let mut doors = vec![Door::at(&config.listen, door::Kind::Tls(door::tls(identity)?))?];
     if !config.pages.is_empty() {
-        doors.push(Door::at(&config.pages, door::Kind::Plain(Came::Plain)).await?);
+        doors.push(Door::at(&config.pages, door::Kind::Plain(Came::Plain))?);
     }
     Ok(doors)
 }

@@ -11,7 +11,7 @@ pub use slots::SqliteSlots;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
 
@@ -46,7 +46,9 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
-        let tx = self.conn.transaction().map_err(sql("beginning a transaction"))?;
+        // Reading first and writing then would fail at once where the registry wrote between the two: no waiting helps.
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let tx = tx.map_err(sql("beginning a transaction"))?;
         work(&mut tx::SqliteTx(&tx))?;
         tx.commit().map_err(sql("committing"))
     }
