@@ -21,9 +21,10 @@ pub mod quota;
 mod serve;
 pub mod slots;
 pub mod store;
+pub mod tell;
 pub mod unpack;
 pub mod who;
 pub mod wire;
 pub mod writer;
 
-pub use serve::{ServeError, Served, open, registry, serve, slots_of, view_of, wall_clock};
+pub use serve::{ServeError, Served, open, registry, serve, slots_of, telling, view_of, wall_clock};

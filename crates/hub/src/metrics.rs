@@ -34,6 +34,13 @@ struct ShutLabel {
     why: &'static str,
 }
 
+/// The sink's name is the configuration's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToldLabels {
+    sink: String,
+    result: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LivenessLabel {
     liveness: &'static str,
@@ -60,6 +67,7 @@ pub struct Metrics {
     nodes: Family<LivenessLabel, Gauge>,
     open: Family<StatusLabel, Gauge>,
     rss: Gauge,
+    told: Family<ToldLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -78,6 +86,7 @@ impl Default for Metrics {
             nodes: Family::default(),
             open: Family::default(),
             rss: Gauge::default(),
+            told: Family::default(),
             registry: Registry::default(),
         };
         registry.register("events", "Events by type and by what became of them", it.events.clone());
@@ -92,6 +101,11 @@ impl Default for Metrics {
         registry.register_with_unit("commit", help, Unit::Seconds, it.commit_seconds.clone());
         registry.register("nodes", "Nodes by liveness", it.nodes.clone());
         registry.register("open_items", "Items that want somebody's eye, by status", it.open.clone());
+        registry.register(
+            "told",
+            "Tries to tell somebody, by sink and by what became of them",
+            it.told.clone(),
+        );
         registry.register_with_unit(
             "resident_memory",
             "Resident set of the hub",
@@ -137,6 +151,11 @@ impl Metrics {
     /// Counts a node that was not let in.
     pub fn not_let_in(&self) {
         self.not_let_in.inc();
+    }
+
+    /// Counts a try to tell a sink.
+    pub fn told(&self, sink: &str, result: &'static str) {
+        self.told.get_or_create(&ToldLabels { sink: sink.to_owned(), result }).inc();
     }
 
     /// Counts a request that was one too many.

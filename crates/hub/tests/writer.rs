@@ -70,7 +70,8 @@ async fn lab(path: &Path) -> Lab {
         Disk { inner, gate: Arc::clone(&gate), failing: Arc::clone(&failing), commits: Arc::clone(&commits) };
     let metrics = Arc::new(Metrics::default());
     let keep = Duration::from_hours(24);
-    let (writer, _) = Writer::start(Box::new(disk), keep, Arc::new(|| T0), Arc::clone(&metrics)).unwrap();
+    let (writer, _) =
+        Writer::start(Box::new(disk), keep, Arc::new(|| T0), Arc::clone(&metrics), false).unwrap();
     let view = Arc::new(SqliteView::open(path).unwrap());
     let clock: evenkeel_hub::writer::Clock = Arc::new(|| T0);
     let slots = evenkeel_hub::slots_of(

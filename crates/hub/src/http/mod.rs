@@ -5,6 +5,7 @@ pub(crate) use api::encode;
 mod enroll;
 mod fleet_lock;
 mod ingest;
+mod telling;
 
 use crate::ca::Authority;
 use crate::liveness::HubTimes;
@@ -13,6 +14,7 @@ use crate::pages;
 use crate::quota::Quota;
 use crate::slots::Slots;
 use crate::store::registry::Registry;
+use crate::store::telling::Telling;
 use crate::store::{StoreError, View};
 use crate::writer::{Clock, Writer, chain};
 use axum::Router;
@@ -41,6 +43,8 @@ pub struct Hub {
     pub certificate_life: Duration,
     /// How often each may ask.
     pub quota: Quota,
+    /// What waits to be told, and what is not to be told.
+    pub telling: Arc<dyn Telling>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -182,6 +186,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/steady-state", post(fleet_lock::leave))
         .route("/api/v1/slots", get(api::slots))
         .route("/api/v1/invariants", get(api::invariants))
+        .route("/api/v1/silences", get(telling::silences))
+        .route("/api/v1/outbox", get(telling::outbox))
         .route("/v1/enroll", post(enroll::enroll))
         .route("/v1/renew", post(enroll::renew))
         .route("/api/v1/nodes", get(api::nodes))

@@ -3,6 +3,7 @@
 
 mod view;
 mod words;
+pub(crate) use words::shown;
 
 use crate::invariants;
 use crate::liveness::HubTimes;

@@ -6,7 +6,7 @@ use evenkeel_report::{Liveness, Status, Sync, Writer};
 
 /// Text from a node, with control and direction characters made visible: one value is one line, and reads as
 /// what it is.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().fold(String::new(), |mut out, c| {
         let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}');
         if c.is_control() || hidden {

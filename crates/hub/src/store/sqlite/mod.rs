@@ -3,11 +3,13 @@
 mod registry;
 mod schema;
 mod slots;
+mod telling;
 mod tx;
 mod view;
 
 pub use registry::SqliteRegistry;
 pub use slots::SqliteSlots;
+pub use telling::SqliteTelling;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};
