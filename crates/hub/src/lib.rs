@@ -11,6 +11,7 @@ pub mod admin;
 pub mod ca;
 pub mod config;
 pub mod door;
+pub mod gauges;
 pub mod http;
 pub mod invariants;
 pub mod liveness;

@@ -1,5 +1,6 @@
 //! What the hub tells of itself, for Prometheus. Labels come from closed lists, never from what a node sent.
 
+use crate::gauges::{Gauges, Looked};
 use crate::liveness::{self, HubTimes};
 use crate::store::NodeRow;
 use crate::who::Shut;
@@ -68,6 +69,8 @@ pub struct Metrics {
     open: Family<StatusLabel, Gauge>,
     rss: Gauge,
     told: Family<ToldLabels, Counter>,
+    /// The fleet, and telling.
+    pub gauges: Gauges,
 }
 
 impl Default for Metrics {
@@ -87,6 +90,7 @@ impl Default for Metrics {
             open: Family::default(),
             rss: Gauge::default(),
             told: Family::default(),
+            gauges: Gauges::default(),
             registry: Registry::default(),
         };
         registry.register("events", "Events by type and by what became of them", it.events.clone());
@@ -112,6 +116,7 @@ impl Default for Metrics {
             Unit::Bytes,
             it.rss.clone(),
         );
+        it.gauges.register(&mut registry);
         Self { registry, ..it }
     }
 }
@@ -163,11 +168,18 @@ impl Metrics {
         self.too_many.inc();
     }
 
-    /// Everything as text, with `nodes` counted as they stand now.
+    /// Everything as text, with what was looked up as it stands now; nothing of nodes where the store could not be read.
     ///
     /// # Errors
     /// When the text cannot be written.
-    pub fn render(&self, nodes: &[NodeRow], hub: HubTimes, depth: i64) -> Result<String, std::fmt::Error> {
+    pub fn render(
+        &self,
+        looked: Option<&Looked>,
+        hub: HubTimes,
+        depth: i64,
+    ) -> Result<String, std::fmt::Error> {
+        self.gauges.set(looked, hub);
+        let nodes = looked.map_or(&[][..], |looked| &looked.nodes);
         self.queue.set(depth);
         if let Some(bytes) = resident_bytes() {
             self.rss.set(bytes);

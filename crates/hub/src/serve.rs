@@ -100,6 +100,11 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
     let telling = telling_of(at)?;
     let metrics = Arc::new(Metrics::default());
+    if let Some(dir) = &config.tls {
+        let shown = crate::ca::show(dir)?;
+        let ms = |at: time::OffsetDateTime| evenkeel_report::Timestamp::new(at).unix_ms();
+        metrics.gauges.set_ends(ms(shown.until), ms(shown.server_until));
+    }
     let tells = config.sinks.iter().any(Sink::by_message);
     let (writer, thread) = Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics), tells)
         .map_err(ServeError::Start)?;

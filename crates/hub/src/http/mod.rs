@@ -8,6 +8,7 @@ mod ingest;
 mod telling;
 
 use crate::ca::Authority;
+use crate::gauges::Looked;
 use crate::liveness::HubTimes;
 use crate::metrics::Metrics;
 use crate::pages;
@@ -238,8 +239,8 @@ fn html(text: Result<String, askama::Error>) -> Response {
 
 async fn fleet_page(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
     let times = hub.times();
-    let slots = hub.slots.clone();
-    Ok(html(hub.ask(move |view| pages::fleet(view, &slots, times)).await?))
+    let (slots, telling) = (hub.slots.clone(), Arc::clone(&hub.telling));
+    Ok(html(hub.ask(move |view| pages::fleet(view, &slots, telling.as_ref(), times)).await?))
 }
 
 async fn node_page(
@@ -247,7 +248,8 @@ async fn node_page(
     axum::extract::Path(name): axum::extract::Path<String>,
 ) -> Result<Response, Problem> {
     let times = hub.times();
-    if let Some(page) = hub.ask(move |view| pages::node(view, &name, times)).await? {
+    let telling = Arc::clone(&hub.telling);
+    if let Some(page) = hub.ask(move |view| pages::node(view, telling.as_ref(), &name, times)).await? {
         return Ok(html(page));
     }
     let mut answer = html(pages::nobody());
@@ -256,10 +258,20 @@ async fn node_page(
 }
 
 async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
-    let nodes = hub.ask(|view| view.nodes(None, usize::MAX)).await?;
+    let (metrics, now) = (Arc::clone(&hub.metrics), (hub.clock)());
+    let (telling, members) = (Arc::clone(&hub.telling), Arc::clone(&hub.registry));
+    let vouches = hub.authority.is_some();
+    let looked = hub.ask(move |view| {
+        if vouches {
+            metrics.gauges.look_at_members(members.as_ref(), now)?;
+        }
+        Looked::look(view, telling.as_ref(), now)
+    });
+    // A store that is away is something to tell, and no reason to tell nothing.
+    let looked = looked.await.ok();
     let text = hub
         .metrics
-        .render(&nodes, hub.times(), hub.writer.depth())
+        .render(looked.as_ref(), hub.times(), hub.writer.depth())
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

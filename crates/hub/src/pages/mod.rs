@@ -8,6 +8,7 @@ pub(crate) use words::shown;
 use crate::invariants;
 use crate::liveness::HubTimes;
 use crate::slots::Slots;
+use crate::store::telling::{State, Telling};
 use crate::store::{NodeRow, Result, View};
 use askama::Template;
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ struct Fleet {
     broken: Vec<Differs>,
     held: Vec<Held>,
     repairs: Vec<Repair>,
+    untold: Option<String>,
 }
 
 #[derive(Template)]
@@ -59,11 +61,16 @@ struct Nobody {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn fleet(view: &dyn View, slots: &Slots, times: HubTimes) -> Result<Page> {
+pub(crate) fn fleet(view: &dyn View, slots: &Slots, telling: &dyn Telling, times: HubTimes) -> Result<Page> {
     let rows = view.nodes(None, usize::MAX)?;
+    let silences = telling.silences(times.now)?;
+    let given_up =
+        telling.tallies()?.into_iter().filter(|one| one.state == State::Failed).map(|one| one.count);
+    let by_key: BTreeMap<i64, &NodeRow> = rows.iter().map(|row| (row.key, row)).collect();
     let mut open: BTreeMap<i64, Vec<OpenItem>> = BTreeMap::new();
     for (node, id, item) in view.open_items(OPEN)? {
-        open.entry(node).or_default().push(OpenItem::new(&id, &item, times.now));
+        let Some(row) = by_key.get(&node) else { continue };
+        open.entry(node).or_default().push(OpenItem::new(&id, &item, times.now).under(row, &id, &silences));
     }
     let names: BTreeMap<i64, String> = rows.iter().map(|row| (row.key, row.doc.node.name.clone())).collect();
     let repairs = view.repairs(REPAIRS)?;
@@ -79,6 +86,7 @@ pub(crate) fn fleet(view: &dyn View, slots: &Slots, times: HubTimes) -> Result<P
         hidden: rows.len().saturating_sub(NODES),
         tiers: tiers(rows, open, times),
         repairs,
+        untold: words::untold(given_up.sum()),
     };
     Ok(page.render())
 }
@@ -98,8 +106,15 @@ fn tiers(mut rows: Vec<NodeRow>, mut open: BTreeMap<i64, Vec<OpenItem>>, times: 
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn node(view: &dyn View, name: &str, times: HubTimes) -> Result<Option<Page>> {
+pub(crate) fn node(
+    view: &dyn View,
+    telling: &dyn Telling,
+    name: &str,
+    times: HubTimes,
+) -> Result<Option<Page>> {
     let Some(row) = view.node(name)? else { return Ok(None) };
+    let silences = telling.silences(times.now)?;
+    let shown = |id: &str, item| OpenItem::new(id, item, times.now).under(&row, id, &silences);
     let mut items = view.items(row.key)?;
     items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
     let changes = view.timeline(row.key, None, CHANGES + 1)?;
@@ -113,7 +128,7 @@ pub(crate) fn node(view: &dyn View, name: &str, times: HubTimes) -> Result<Optio
         refusals: view::refusals(std::slice::from_ref(&row)),
         about: view::about(&row, times),
         line: NodeLine::new(&row, vec![], times),
-        items: items.iter().map(|(id, item)| OpenItem::new(id, item, times.now)).collect(),
+        items: items.iter().map(|(id, item)| shown(id, item)).collect(),
         changes: changes.iter().take(CHANGES).map(|change| Change::new(change, times.now)).collect(),
         older,
     };

@@ -5,7 +5,9 @@ use crate::http::encode;
 use crate::invariants::Broken;
 use crate::liveness::{self, HubTimes, flags, liveness};
 use crate::slots::node_of;
+use crate::store::telling::Silence;
 use crate::store::{Detail, HistoryRow, ItemRow, NodeRow, SPEC_ITEM, SlotRow};
+use crate::tell::silence;
 use evenkeel_report::{Drift, Status, Sync, Timestamp};
 use std::collections::BTreeMap;
 
@@ -55,9 +57,19 @@ pub(super) struct OpenItem {
     pub(super) attempts: u32,
     pub(super) writer: Option<String>,
     pub(super) facts: Vec<(String, String)>,
+    pub(super) silenced: Option<String>,
 }
 
 impl OpenItem {
+    /// The same, with the silence that it is under: it is shown all the same.
+    pub(super) fn under(self, node: &NodeRow, id: &str, silences: &[Silence]) -> Self {
+        let (tier, name) = (&node.doc.node.tier, &node.doc.node.name);
+        let off = self.since.is_some();
+        let over = silences.iter().filter(|one| off && silence::matches(one, tier, name, id));
+        let silenced = over.max_by_key(|one| one.until).map(words::silenced);
+        Self { silenced, ..self }
+    }
+
     pub(super) fn new(id: &str, item: &ItemRow, now: i64) -> Self {
         let status = item.status.unwrap_or(Status::NotApplicable);
         let detail = &item.detail;
@@ -72,6 +84,7 @@ impl OpenItem {
             attempts: detail.attempts,
             writer: detail.writer.as_ref().map(words::writer),
             facts: detail.facts.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
+            silenced: None,
         }
     }
 }

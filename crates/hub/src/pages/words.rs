@@ -1,8 +1,9 @@
 //! The plain sentences: whether things are even, and if not, what is the matter.
 
 use crate::liveness::{HubTimes, flags, liveness};
+use crate::store::telling::Silence;
 use crate::store::{NodeDoc, NodeRow};
-use evenkeel_report::{Liveness, Status, Sync, Writer};
+use evenkeel_report::{Liveness, Status, Sync, Timestamp, Writer};
 
 /// Text from a node, with control and direction characters made visible: one value is one line, and reads as
 /// what it is.
@@ -40,6 +41,22 @@ pub(super) fn span(ms: i64) -> String {
 fn items(count: u32, word: &str) -> String {
     let noun = if count == 1 { "item" } else { "items" };
     format!("{count} {noun} {word}")
+}
+
+/// Why an item that is off is told to nobody, and until when.
+pub(super) fn silenced(one: &Silence) -> String {
+    let until = Timestamp::from_unix_ms(one.until).map(|until| until.to_string()).unwrap_or_default();
+    let word = if one.waiver { "waived" } else { "silenced" };
+    format!("{word} until {until} by {}: {}", shown(&one.owner), shown(&one.reason))
+}
+
+/// Messages that were given up.
+pub(super) fn untold(count: i64) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 message was taken by nobody and given up".to_owned()),
+        count => Some(format!("{count} messages were taken by nobody and given up")),
+    }
 }
 
 /// How a status reads in a sentence.
