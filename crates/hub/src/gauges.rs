@@ -161,7 +161,7 @@ impl Gauges {
             }
             let refuses = i64::from(row.doc.spec.sync == Sync::Failed);
             self.refusing.get_or_create(&TierLabel { tier: tier.clone() }).inc_by(refuses);
-            self.oldest.get_or_create(&TierLabel { tier: tier.clone() });
+            drop(self.oldest.get_or_create(&TierLabel { tier: tier.clone() }));
             tiers.insert(row.key, tier);
         }
         let mut oldest: BTreeMap<&str, i64> = BTreeMap::new();

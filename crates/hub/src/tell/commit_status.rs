@@ -1,14 +1,14 @@
 //! How a commit stands in one environment, as a status beside the commit: even on so many of so many nodes, refused by
 //! some, or on its way. The commit comes from what nodes say and is let into an address only as hexadecimal digits.
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, is_silent};
 use super::sinks::{CommitStatus, Forge, Sink};
 use crate::http::encode;
 use crate::pages::shown;
-use evenkeel_report::{Liveness, Status, Sync};
+use evenkeel_report::{Status, Sync};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How often it is looked, and so how often a commit's status changes at most (ms).
 pub(super) const LOOK_MS: i64 = 15_000;
@@ -59,8 +59,7 @@ fn is_commit(text: &str) -> bool {
 pub(super) fn verdicts(sink: &Sink, fleet: &Fleet, memo: &Memo) -> Memo {
     let of_sink = |tier: &String| sink.tiers.is_empty() || sink.tiers.contains(tier);
     let nodes: Vec<_> = fleet.nodes.iter().filter(|(row, _)| of_sink(&row.doc.node.tier)).collect();
-    let silent =
-        nodes.iter().filter(|(_, alive)| matches!(alive, Liveness::Silent | Liveness::Missing)).count();
+    let silent = nodes.iter().filter(|(_, alive)| is_silent(*alive)).count();
     let mut commits: BTreeMap<&str, Count> = BTreeMap::new();
     for (row, alive) in &nodes {
         let doc = &row.doc;
@@ -76,18 +75,24 @@ pub(super) fn verdicts(sink: &Sink, fleet: &Fleet, memo: &Memo) -> Memo {
                 count.why = count.why.take().or_else(|| doc.spec.errors.first().map(|why| shown(why)));
                 count.refused.push(name);
             }
-            _ if !in_force || matches!(alive, Liveness::Silent | Liveness::Missing) => {}
+            _ if !in_force || is_silent(*alive) => {}
             Status::Error => count.error.push(name),
             worst if worst.is_open() => count.off += 1,
             _ => count.even += 1,
         }
     }
-    let lead = commits.iter().max_by_key(|(_, count)| count.targets).map(|(commit, _)| (*commit).to_owned());
+    // Silent nodes ask for what they last heard of: that is nobody's next commit.
+    let asked: BTreeSet<&str> = nodes
+        .iter()
+        .filter(|(_, alive)| !is_silent(*alive))
+        .filter_map(|(row, _)| row.doc.spec.target_commit.as_deref())
+        .collect();
     let mut all = Memo::new();
     for (commit, count) in commits {
         let before = memo.get(commit);
         // A commit that was even everywhere and is followed by another stays what it was.
-        let passed = before.filter(|old| old.state == Verdict::Even && lead.as_deref() != Some(commit));
+        let passed =
+            before.filter(|old| old.state == Verdict::Even && asked.iter().any(|other| *other != commit));
         all.insert(
             commit.to_owned(),
             passed.cloned().unwrap_or_else(|| verdict(&count, nodes.len(), silent)),

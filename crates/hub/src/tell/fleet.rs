@@ -20,7 +20,7 @@ pub struct Fleet {
     pub off: Vec<News>,
 }
 
-fn is_silent(liveness: Liveness) -> bool {
+pub(super) fn is_silent(liveness: Liveness) -> bool {
     matches!(liveness, Liveness::Silent | Liveness::Missing)
 }
 
