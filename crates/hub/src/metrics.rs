@@ -158,6 +158,13 @@ impl Metrics {
         self.not_let_in.inc();
     }
 
+    /// Makes a sink known: a counter that begins with its first one is none that a rate sees.
+    pub fn tells(&self, sink: &str) {
+        for result in ["taken", "not_taken", "given_up"] {
+            drop(self.told.get_or_create(&ToldLabels { sink: sink.to_owned(), result }));
+        }
+    }
+
     /// Counts a try to tell a sink.
     pub fn told(&self, sink: &str, result: &'static str) {
         self.told.get_or_create(&ToldLabels { sink: sink.to_owned(), result }).inc();

@@ -76,6 +76,7 @@ impl Teller {
         public_url: Option<String>,
     ) -> std::result::Result<Self, String> {
         let made = sinks.iter().map(|sink| {
+            hub.metrics.tells(&sink.name);
             let client = send::client(sink).map_err(|why| format!("the sink {:?}: {why}", sink.name))?;
             Ok((sink.name.clone(), (sink.clone(), client)))
         });
