@@ -1,12 +1,12 @@
 //! `evenkeel-hub`: the command line. Everything it does is in the library.
 
 mod operate;
+mod silences;
 
 use clap::{Args, Parser, Subcommand};
 use evenkeel_hub::admin::{self, Deed, Wanted};
 use evenkeel_hub::ca;
 use evenkeel_hub::config::{self, Config, ConfigError, Location, Overrides};
-use evenkeel_hub::tell::silence::{self, Asked};
 use evenkeel_hub::writer::chain;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -54,7 +54,7 @@ enum Command {
         #[command(flatten)]
         place: Place,
         #[command(subcommand)]
-        command: SilenceCommand,
+        command: silences::Command,
     },
     /// Who has slots of the fleet, and freeing one that its node will not give back.
     Slots {
@@ -62,41 +62,6 @@ enum Command {
         place: Place,
         #[command(subcommand)]
         command: SlotsCommand,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum SilenceCommand {
-    /// Tell nobody of what matches, until it ends; it stays on the pages and in every count
-    Add {
-        /// Which tiers, as a glob
-        #[arg(long, value_name = "GLOB")]
-        tier: Option<String>,
-        /// Which nodes, as a glob over their names
-        #[arg(long, value_name = "GLOB")]
-        node: Option<String>,
-        /// Which items, as a glob
-        #[arg(long, value_name = "GLOB")]
-        item: Option<String>,
-        /// Why
-        #[arg(long, value_name = "TEXT")]
-        reason: String,
-        /// Who answers for it
-        #[arg(long, value_name = "NAME")]
-        owner: String,
-        /// How long, at most 90d
-        #[arg(long = "for", value_name = "DURATION", value_parser = admin::duration)]
-        lasts: Duration,
-        /// It is a waiver: what is off may stay so until then
-        #[arg(long)]
-        waiver: bool,
-    },
-    /// Tell which there are
-    List(Listing),
-    /// End one before its time; what is still off then is told
-    End {
-        /// Its id, as the list has it
-        id: String,
     },
 }
 
@@ -256,7 +221,7 @@ fn main() -> ExitCode {
         Command::Ca(command) => end(authority(command).map_err(|why| chain(why.as_ref()))),
         Command::Token { place, command } => beside(&place, |store| token(store, command)),
         Command::Node { place, command } => beside(&place, |store| node(store, command)),
-        Command::Silence { place, command } => beside(&place, |store| silence(store, command)),
+        Command::Silence { place, command } => beside(&place, |store| silences::run(store, command)),
         Command::Slots { place, command } => slots(place, command),
     }
 }
@@ -346,18 +311,6 @@ fn node(store: &Location, command: NodeCommand) -> Done {
         NodeCommand::Remove { name } => (Deed::Remove, name),
     };
     Ok(admin::treat(registry.as_ref(), deed, &who, now())?)
-}
-
-fn silence(store: &Location, command: SilenceCommand) -> Done {
-    let telling = evenkeel_hub::telling(store)?;
-    match command {
-        SilenceCommand::Add { tier, node, item, reason, owner, lasts, waiver } => {
-            let asked = Asked { waiver, tier, node, item, reason, owner, lasts };
-            say(&format!("{}\n", silence::add(telling.as_ref(), &asked, now())?))
-        }
-        SilenceCommand::List(how) => say(&silence::list(telling.as_ref(), how.json, now())?),
-        SilenceCommand::End { id } => Ok(silence::end(telling.as_ref(), &id, now())?),
-    }
 }
 
 fn slots(place: Place, command: SlotsCommand) -> ExitCode {

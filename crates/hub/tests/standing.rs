@@ -1,5 +1,5 @@
 //! Whoever is told what stands: a real Alertmanager, and the three APIs that take a commit's status.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 

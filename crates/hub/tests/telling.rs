@@ -1,5 +1,5 @@
 //! What people are told: by the real binary, to a real HTTP server, on both stores.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The examples for Prometheus and Grafana, tried with the real programs: the rules do what they say, and every metric
 //! that rules and dashboard name is one that a real hub tells and a real Prometheus takes.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 
@@ -97,7 +97,7 @@ impl Real {
 
     /// How many series a question has, once it is answered with some.
     async fn some(&self, query: &str) {
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_mins(1);
         loop {
             let answer = self.get("/api/v1/query", &[("query", query)]).await.unwrap_or_default();
             if answer["data"]["result"].as_array().is_some_and(|result| !result.is_empty()) {

@@ -13,7 +13,7 @@ use evenkeel_hub::door;
 use evenkeel_hub::http::{Hub, router};
 use evenkeel_hub::metrics::Metrics;
 use evenkeel_hub::quota::Quota;
-use evenkeel_hub::store::sqlite::{SqliteRegistry, SqliteStore, SqliteView};
+use evenkeel_hub::store::sqlite::{SqliteRegistry, SqliteStore, SqliteTelling, SqliteView};
 use evenkeel_hub::store::{Result, Store, StoreError, Tx, View};
 use evenkeel_hub::who::Came;
 use evenkeel_hub::writer::{QUEUE, Writer};
@@ -87,6 +87,7 @@ async fn lab(path: &Path) -> Lab {
         authority: None,
         certificate_life: CERTIFICATE_LIFE,
         quota: Quota::new(10),
+        telling: Arc::new(SqliteTelling::open(path).unwrap()),
         metrics,
         clock,
         started: T0,

@@ -66,8 +66,7 @@ impl OpenItem {
         let (tier, name) = (&node.doc.node.tier, &node.doc.node.name);
         let off = self.since.is_some();
         let over = silences.iter().filter(|one| off && silence::matches(one, tier, name, id));
-        let silenced = over.max_by_key(|one| one.until).map(words::silenced);
-        Self { silenced, ..self }
+        Self { silenced: over.max_by_key(|one| one.until).map(words::silenced), ..self }
     }
 
     pub(super) fn new(id: &str, item: &ItemRow, now: i64) -> Self {

@@ -60,8 +60,8 @@ mod tests {
     #[test]
     fn retry_after_is_seconds_or_a_date() {
         let now = OffsetDateTime::from_unix_timestamp(784_111_777).unwrap();
-        assert_eq!(retry_after("120", now), Some(Duration::from_secs(120)));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_secs(60)));
+        assert_eq!(retry_after("120", now), Some(Duration::from_mins(2)));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:50:37 GMT", now), Some(Duration::from_mins(1)));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:40:37 GMT", now), None);
         assert_eq!(retry_after("soon", now), None);
     }

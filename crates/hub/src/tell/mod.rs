@@ -170,13 +170,13 @@ impl Teller {
     async fn send(&self, now: i64) -> Result<()> {
         let names = self.names.clone();
         let lent = self.ask(move |telling| telling.claim(&names, now, now + LEASE_MS, AT_ONCE)).await?;
-        let mut tries = tokio::task::JoinSet::new();
+        let mut running = tokio::task::JoinSet::new();
         for message in lent {
             let Some((sink, client)) = self.sinks.get(&message.sink).cloned() else { continue };
             let (fleet, silences) = (Arc::clone(&self.fleet), self.silences.clone());
             let (public_url, clock) = (self.public_url.clone(), Arc::clone(&self.hub.clock));
             let (telling, metrics) = (Arc::clone(&self.hub.telling), Arc::clone(&self.hub.metrics));
-            tries.spawn(async move {
+            running.spawn(async move {
                 let stands = Stands { fleet: &fleet, silences: &silences };
                 let told = send::tell(&client, &sink, &message, &stands, public_url.as_deref(), clock());
                 let tried = tokio::time::timeout(TRY, told).await.unwrap_or_else(|_| Tried::Again {
@@ -187,7 +187,7 @@ impl Teller {
                 keep(telling, &metrics, &sink, message, tried, &clock).await
             });
         }
-        while let Some(done) = tries.join_next().await {
+        while let Some(done) = running.join_next().await {
             if let Ok(Err(why)) = done {
                 // Its lease ends, and it is tried again.
                 tracing::warn!(error = chain(&why), "how a message stands was not kept");

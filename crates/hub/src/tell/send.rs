@@ -5,7 +5,7 @@ use super::backoff::retry_after;
 use super::commit_status;
 use super::fleet::Fleet;
 use super::route::Bundle;
-use super::sinks::{Alertmanager, CommitStatus, Sink, Slack, To, Webhook, secret};
+use super::sinks::{Alertmanager, CommitStatus, Sink, Slack, To, Webhook, read, secret};
 use super::{slack, webhook};
 use crate::store::telling::{Message, News, Silence};
 use crate::tell::silence::covers;
@@ -69,8 +69,8 @@ pub(super) fn client(sink: &Sink) -> Result<Client, String> {
         .timeout(PATIENCE);
     if let Some(path) = &sink.ca_file {
         let named = |why: String| format!("{}: {why}", path.display());
-        let pem = std::fs::read(path).map_err(|why| named(why.to_string()))?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem).unwrap_or_default();
+        let pem = read(path, 1 << 20).map_err(|why| named(why.to_string()))?;
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();
         if certificates.is_empty() {
             return Err(named("there is no certificate in it".to_owned()));
         }

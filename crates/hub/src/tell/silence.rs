@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// The longest that one may last.
-pub const LONGEST: Duration = Duration::from_secs(90 * 86_400);
+pub const LONGEST: Duration = Duration::from_hours(90 * 24);
 
 /// Why there is no such silence.
 #[derive(Debug, thiserror::Error)]

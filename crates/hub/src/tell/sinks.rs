@@ -3,6 +3,7 @@
 use crate::store::telling::{News, Severity, Topic};
 use serde::Deserialize;
 use std::collections::BTreeSet;
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -235,7 +236,7 @@ impl Sink {
             let text = secret(path)?;
             match &self.to {
                 To::Slack(_) => {
-                    address(&text).map(drop).map_err(|why| format!("{}: {why}", path.display()))?
+                    address(&text).map(drop).map_err(|why| format!("{}: {why}", path.display()))?;
                 }
                 To::Webhook(_) => super::webhook::key(&text).map(drop)?,
                 _ => {}
@@ -252,13 +253,17 @@ pub(super) fn secret(path: &Path) -> Result<String, String> {
     if !stat.is_file() || stat.mode() & 0o007 != 0 {
         return Err(named("everybody may use it: chmod o= it".to_owned()));
     }
-    let mut text = String::new();
-    let opened = std::fs::File::open(path);
-    let read = opened.and_then(|file| {
-        use std::io::Read as _;
-        file.take(CAP).read_to_string(&mut text)
-    });
-    read.map_err(|why| named(why.to_string()))?;
+    let text = read(path, CAP).map_err(|why| named(why.to_string()))?;
     let text = text.trim();
     if text.is_empty() { Err(named("it is empty".to_owned())) } else { Ok(text.to_owned()) }
+}
+
+/// A text of at most `cap` bytes in a plain file: a FIFO would wait for somebody to write into it.
+pub(super) fn read(path: &Path, cap: u64) -> std::io::Result<String> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(cap).read_to_string(&mut text)?;
+    Ok(text)
 }

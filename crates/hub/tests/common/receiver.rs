@@ -104,7 +104,7 @@ impl Receiver {
 
     /// What came, once it is as it should be.
     pub async fn until(&self, what: &str, enough: impl Fn(&[Came]) -> bool) -> Vec<Came> {
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_mins(1);
         loop {
             let came = self.came();
             if enough(&came) {

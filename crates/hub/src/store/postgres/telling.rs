@@ -107,9 +107,9 @@ async fn keep(
 ) -> std::result::Result<(), Error> {
     let (held, due): (Vec<i64>, Vec<i64>) = sorted.held.iter().copied().unzip();
     it.client.execute("DELETE FROM news WHERE id = ANY($1)", &[&sorted.gone]).await?;
-    let hold = "UPDATE news SET due = u.due FROM unnest($1::bigint[], $2::bigint[]) AS u(id, due) \
+    let put_off = "UPDATE news SET due = u.due FROM unnest($1::bigint[], $2::bigint[]) AS u(id, due) \
                 WHERE news.id = u.id";
-    it.client.execute(hold, &[&held, &due]).await?;
+    it.client.execute(put_off, &[&held, &due]).await?;
     for message in &sorted.put {
         put(it, PUT, message).await?;
     }
@@ -158,13 +158,13 @@ impl Telling for PgTelling {
         Ok(rows.iter().map(message).collect())
     }
 
-    fn settle(&self, message: &Message, tried: u32) -> Result<bool> {
+    fn settle(&self, message: &Message, count: u32) -> Result<bool> {
         let Message { id, state, next, tries, body, error, .. } = message;
         let text = "UPDATE outbox SET state = $3, next = $4, tries = $5, body = $6, error = $7 \
                     WHERE id = $1 AND tries = $2 RETURNING id";
-        let (tried, tries, error) = (i64::from(tried), i64::from(*tries), clean(error));
+        let (count, tries, error) = (i64::from(count), i64::from(*tries), clean(error));
         let with: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-            [id, &tried, &state.word(), next, &tries, body, &error];
+            [id, &count, &state.word(), next, &tries, body, &error];
         Ok(!self.desk.rows("settling a message", text, &with)?.is_empty())
     }
 
