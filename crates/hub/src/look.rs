@@ -4,6 +4,7 @@ use crate::drifts::Open;
 use crate::liveness::HubTimes;
 use crate::roll::{Line, Roll, Tally};
 use crate::slots::Slots;
+use crate::store::telling::Telling;
 use crate::store::{NodeRow, Result, View};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,8 @@ pub(crate) struct Look<'a> {
     pub(crate) roll: &'a Roll,
     /// Who holds what.
     pub(crate) slots: &'a Slots,
+    /// What is told, and what is not.
+    pub(crate) telling: &'a dyn Telling,
     /// What is dear and kept for a while.
     pub(crate) kept: &'a Kept,
     /// When it is.

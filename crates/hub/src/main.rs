@@ -1,6 +1,7 @@
 //! `evenkeel-hub`: the command line. Everything it does is in the library.
 
 mod operate;
+mod silences;
 
 use clap::{Args, Parser, Subcommand};
 use evenkeel_hub::admin::{self, Deed, Wanted};
@@ -47,6 +48,13 @@ enum Command {
         place: Place,
         #[command(subcommand)]
         command: NodeCommand,
+    },
+    /// Silences and waivers: what is off and is not to be told
+    Silence {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: silences::Command,
     },
     /// Who has slots of the fleet, and freeing one that its node will not give back.
     Slots {
@@ -213,6 +221,7 @@ fn main() -> ExitCode {
         Command::Ca(command) => end(authority(command).map_err(|why| chain(why.as_ref()))),
         Command::Token { place, command } => beside(&place, |store| token(store, command)),
         Command::Node { place, command } => beside(&place, |store| node(store, command)),
+        Command::Silence { place, command } => beside(&place, |store| silences::run(store, command)),
         Command::Slots { place, command } => slots(place, command),
     }
 }
@@ -229,7 +238,7 @@ fn end(ended: Result<(), String>) -> ExitCode {
 
 fn serve(args: Serve) -> ExitCode {
     log();
-    match settle(args) {
+    match settle(args).and_then(|config| config::try_sinks(&config).map(|()| config)) {
         Ok(config) => end(run(&config)),
         Err(why) => bad(&why),
     }

@@ -8,10 +8,13 @@ use crate::metrics::Metrics;
 use crate::quota::Quota;
 use crate::roll::{Roll, Rolled};
 use crate::slots::Slots;
-use crate::store::postgres::{PgRegistry, PgSlots, PgStore, PgView};
+use crate::store::postgres::{PgRegistry, PgSlots, PgStore, PgTelling, PgView};
 use crate::store::registry::Registry;
-use crate::store::sqlite::{SqliteRegistry, SqliteSlots, SqliteStore, SqliteView};
+use crate::store::sqlite::{SqliteRegistry, SqliteSlots, SqliteStore, SqliteTelling, SqliteView};
+use crate::store::telling::Telling;
 use crate::store::{SlotBook, Store, StoreError, View};
+use crate::tell::Teller;
+use crate::tell::sinks::Sink;
 use crate::who::Came;
 use crate::writer::{Clock, Writer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -97,11 +100,18 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     // Also makes what the store needs for today.
     store.note_up(clock())?;
     let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
+    let telling = telling_of(at)?;
     let metrics = Arc::new(Metrics::default());
     let roll = Arc::new(Roll::load(view.as_ref())?);
     let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
-    let (writer, thread) =
-        Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics)).map_err(ServeError::Start)?;
+    if let Some(dir) = &config.tls {
+        let shown = crate::ca::show(dir)?;
+        let ms = |at: time::OffsetDateTime| evenkeel_report::Timestamp::new(at).unix_ms();
+        metrics.gauges.set_ends(ms(shown.until), ms(shown.server_until));
+    }
+    let tells = config.sinks.iter().any(Sink::by_message);
+    let (writer, thread) = Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics), tells)
+        .map_err(ServeError::Start)?;
     let started = clock();
     let (certificate_life, quota) = (config.certificate_life, Quota::new(config.requests_per_second));
     let hub = Arc::new(Hub {
@@ -115,6 +125,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         authority,
         certificate_life,
         quota,
+        telling,
         metrics,
         clock,
         started,
@@ -148,6 +159,22 @@ fn registry_of(at: &Location) -> Result<Arc<dyn Registry>, StoreError> {
     Ok(match at {
         Location::Sqlite(path) => Arc::new(SqliteRegistry::open(path)?),
         Location::Postgres(address) => Arc::new(PgRegistry::new(address)),
+    })
+}
+
+/// What is kept of telling in the store at `at`, for commands beside a running hub.
+///
+/// # Errors
+/// When the store cannot be opened or made.
+pub fn telling(at: &Location) -> Result<Arc<dyn Telling>, ServeError> {
+    drop(store(at)?);
+    Ok(telling_of(at)?)
+}
+
+fn telling_of(at: &Location) -> Result<Arc<dyn Telling>, StoreError> {
+    Ok(match at {
+        Location::Sqlite(path) => Arc::new(SqliteTelling::open(path)?),
+        Location::Postgres(address) => Arc::new(PgTelling::new(address)),
     })
 }
 
@@ -209,6 +236,7 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     tracing::info!(store = %config.store, "listening on {said}");
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {said}"))]);
 
+    let teller = teller(config, &hub)?;
     let (graceful, router) = (Arc::new(GracefulShutdown::new()), router(hub));
     let open = |door: Door| {
         tokio::spawn(door::open(door.listener, door.kind, router.clone(), Arc::clone(&graceful)))
@@ -220,6 +248,11 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
         _ = interrupt.recv() => {}
     }
     notify(&[NotifyState::Stopping, NotifyState::Status("Ending")]);
+    // What it was about to tell is lent, and told by whoever comes next.
+    if let Some(teller) = teller {
+        teller.abort();
+        let _ = teller.await;
+    }
     for door in open.drain(..) {
         door.abort();
         let _ = door.await;
@@ -235,6 +268,16 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     wait_for(writer).await;
     tracing::info!("ended");
     Ok(())
+}
+
+/// Starts telling, where somebody is to be told.
+fn teller(config: &Config, hub: &Arc<Hub>) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
+    if config.sinks.is_empty() {
+        return Ok(None);
+    }
+    let made = Teller::new(Arc::clone(hub), &config.sinks, config.public_url.clone());
+    let teller = made.map_err(|why| ServeError::Start(std::io::Error::other(why)))?;
+    Ok(Some(tokio::spawn(teller.run())))
 }
 
 /// A place where somebody may come in.

@@ -11,6 +11,7 @@ mod rollout;
 mod view;
 mod wall;
 mod words;
+pub(crate) use words::shown;
 
 pub(crate) use drift::drift;
 pub(crate) use fleet::fleet;

@@ -46,9 +46,9 @@ pub(crate) fn node(look: &Look<'_>, name: &str) -> Result<Option<Page>> {
     items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
     let (open, quiet): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, item)| item.status.is_some_and(Status::is_open));
-    let told = |items: Vec<&(String, _)>| {
-        items.into_iter().map(|(id, item)| OpenItem::new(id, item, times.now)).collect()
-    };
+    let silences = look.telling.silences(times.now)?;
+    let one = |(id, item): &(String, _)| OpenItem::new(id, item, times.now).under(&row, id, &silences);
+    let told = |items: Vec<&(String, _)>| items.into_iter().map(one).collect();
     let changes = view.timeline(row.key, None, CHANGES + 1)?;
     let older = (changes.len() > CHANGES)
         .then(|| format!("/api/v1/nodes/{}/timeline?limit=1000", crate::http::encode(&row.source)));

@@ -13,12 +13,14 @@ mod registry;
 mod rows;
 mod schema;
 mod slots;
+mod telling;
 mod tls;
 mod view;
 
 pub use address::{Address, Tls};
 pub use registry::PgRegistry;
 pub use slots::PgSlots;
+pub use telling::PgTelling;
 pub use view::PgView;
 
 use super::batch::{Batch, Known};

@@ -3,11 +3,13 @@
 mod registry;
 mod schema;
 mod slots;
+mod telling;
 mod tx;
 mod view;
 
 pub use registry::SqliteRegistry;
 pub use slots::SqliteSlots;
+pub use telling::SqliteTelling;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};
@@ -46,7 +48,8 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
-        // Reading first and writing then would fail at once where the registry wrote between the two: no waiting helps.
+        // Locked for writing from its first look on: one that reads first and writes later fails where another
+        // connection (the outbox, the registry, a command) wrote in between, and no patience helps it then.
         let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
         let tx = tx.map_err(sql("beginning a transaction"))?;
         work(&mut tx::SqliteTx(&tx))?;

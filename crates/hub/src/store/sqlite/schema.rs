@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 5] = [
+pub(super) const MIGRATIONS: [&str; 6] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -101,6 +101,36 @@ pub(super) const MIGRATIONS: [&str; 5] = [
      ) WITHOUT ROWID;",
     // 5: who took a commit, and when, is found without reading the history.
     "CREATE INDEX history_taken ON history (commit_id, node, got) WHERE item = '' AND status = 'in_force';",
+    // 6: what is to be told. Times are unix ms, the hub's clock.
+    "CREATE TABLE news (              -- what happened, until it is sorted
+       id      INTEGER PRIMARY KEY AUTOINCREMENT,
+       due     INTEGER NOT NULL,      -- before this it is silenced
+       subject TEXT NOT NULL,
+       body    TEXT NOT NULL          -- JSON
+     );
+     CREATE INDEX news_by_due ON news (due);
+     CREATE INDEX news_by_subject ON news (subject);
+     CREATE TABLE outbox (
+       id    TEXT PRIMARY KEY,
+       sink  TEXT NOT NULL,
+       grp   TEXT NOT NULL,           -- what it gathers
+       state TEXT NOT NULL,           -- waiting, done, failed, standing
+       first INTEGER NOT NULL,
+       next  INTEGER NOT NULL,
+       tries INTEGER NOT NULL,
+       body  TEXT NOT NULL,           -- JSON
+       error TEXT NOT NULL
+     ) WITHOUT ROWID;
+     CREATE INDEX outbox_by_next ON outbox (next) WHERE state IN ('waiting', 'standing');
+     CREATE TABLE standing (          -- what the hub itself found, and has told
+       subject TEXT PRIMARY KEY,
+       body    TEXT NOT NULL          -- JSON
+     ) WITHOUT ROWID;
+     CREATE TABLE silences (
+       id    TEXT PRIMARY KEY,
+       until INTEGER NOT NULL,
+       body  TEXT NOT NULL            -- JSON
+     ) WITHOUT ROWID;",
 ];
 
 /// Takes the steps that are missing, each in a transaction of its own.
