@@ -2,7 +2,7 @@
 
 use crate::drifts::Open;
 use crate::liveness::HubTimes;
-use crate::roll::{Line, Roll, Tally};
+use crate::roll::{Facets, Filter, Line, Roll, Tally};
 use crate::slots::Slots;
 use crate::store::telling::Telling;
 use crate::store::{NodeRow, Result, View};
@@ -32,6 +32,12 @@ impl Look<'_> {
         self.keep(&self.kept.tally, || Ok(Arc::new(self.roll.tally(WORST, self.times))))
     }
 
+    /// How many nodes each choice beside a filter would leave.
+    pub(crate) fn facets(&self, filter: &Filter) -> Facets {
+        let count = || self.roll.facets(filter, self.times);
+        if self.roll.len() < LARGE { count() } else { self.kept.facets.get(filter, count) }
+    }
+
     /// An answer that is kept for a while on a large fleet, and found anew on a small one.
     pub(crate) fn keep<T: Clone>(&self, memo: &Memo<T>, find: impl FnOnce() -> Result<T>) -> Result<T> {
         if self.roll.len() < LARGE { find() } else { memo.get(find) }
@@ -56,6 +62,8 @@ pub(crate) const WORST: usize = 12;
 pub struct Kept {
     /// Every node counted.
     tally: Memo<Arc<Tally>>,
+    /// The facets of the filters that were asked for last.
+    facets: Memos<Filter, Facets>,
     /// How many invariants do not hold.
     pub(crate) broken: Memo<usize>,
     /// Every open drift.
@@ -99,20 +107,66 @@ impl<T: Clone> Memo<T> {
     }
 }
 
+/// How many questions of one sort have their answers kept.
+const QUESTIONS: usize = 64;
+
+/// Answers to questions of one sort, each kept as [`Memo`] keeps one.
+#[derive(Debug)]
+pub(crate) struct Memos<K, T>(Mutex<HashMap<K, (T, Instant)>>);
+
+impl<K, T> Default for Memos<K, T> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, T: Clone> Memos<K, T> {
+    /// The answer that is kept, or a new one. Nobody waits for another's question.
+    pub(crate) fn get(&self, question: &K, find: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((answer, _)) = kept().get(question).filter(|(_, until)| began < *until) {
+            return answer.clone();
+        }
+        let answer = find();
+        let took = began.elapsed();
+        if took >= CHEAP {
+            let mut kept = kept();
+            kept.retain(|_, (_, until)| began < *until);
+            if kept.len() < QUESTIONS {
+                let until = began + took.saturating_mul(SHARE).min(MOST);
+                kept.insert(question.clone(), (answer.clone(), until));
+            }
+        }
+        answer
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{CHEAP, Memo};
+    use super::{CHEAP, Memo, Memos};
 
     #[test]
     fn what_was_dear_is_kept_and_what_was_cheap_is_found_anew() {
         let memo = Memo::default();
         assert_eq!(memo.get(|| Ok(1)).unwrap(), 1);
         let dear = || {
-            std::thread::sleep(CHEAP * 2);
+            std::thread::sleep(CHEAP * 10);
             Ok(2)
         };
         assert_eq!(memo.get(dear).unwrap(), 2);
         assert_eq!(memo.get(|| Ok(3)).unwrap(), 2);
+    }
+
+    #[test]
+    fn each_question_has_its_own_answer() {
+        let memos = Memos::default();
+        let dear = |answer| {
+            std::thread::sleep(CHEAP * 10);
+            answer
+        };
+        assert_eq!((memos.get(&"a", || dear(1)), memos.get(&"b", || dear(2))), (1, 2));
+        assert_eq!((memos.get(&"a", || 3), memos.get(&"c", || 4), memos.get(&"c", || 5)), (1, 4, 5));
     }
 }

@@ -28,6 +28,8 @@ struct Fleet {
     sentence: String,
     even: bool,
     none: bool,
+    /// Whether every node is shown; then they come first.
+    small: bool,
     refusals: Vec<Refusal>,
     tiers: Vec<Tier>,
     more_tiers: usize,
@@ -129,6 +131,7 @@ pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
         sentence,
         even: uneven == 0,
         none: all == 0,
+        small: all <= ALL,
         refusals: refusals(look, &tally)?,
         tiers: tally.tiers.iter().take(TIERS).map(|(name, tier)| Tier::new(name, tier)).collect(),
         more_tiers: tally.tiers.len().saturating_sub(TIERS),

@@ -3,6 +3,7 @@
 
 mod drift;
 mod fleet;
+mod git;
 mod incident;
 mod invariants;
 mod node;

@@ -85,6 +85,8 @@ pub(super) struct OpenItem {
     pub(super) since: Option<When>,
     pub(super) reason: Option<String>,
     pub(super) declared_at: Option<String>,
+    /// Where that line can be looked at.
+    pub(super) link: Option<String>,
     pub(super) drift: Vec<Off>,
     pub(super) attempts: u32,
     pub(super) writer: Option<String>,
@@ -111,6 +113,7 @@ impl OpenItem {
             since: detail.since.map(|since| When::new(since.unix_ms(), now)),
             reason: detail.reason.as_deref().map(shown),
             declared_at: detail.declared_at.as_deref().map(shown),
+            link: None,
             drift: offs(&detail.drift),
             layers: layered(&detail.drift),
             attempts: detail.attempts,

@@ -196,7 +196,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 5: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 6: run a newer evenkeel-hub"
         );
     }
 }
