@@ -29,7 +29,11 @@ fn store_while_the_registry_writes(kind: Kind) {
             std::thread::sleep(Duration::from_millis(60));
             tx.add_node(&source, &NodeDoc::default()).map(|_| ())
         });
-        assert!(stored.is_ok(), "{}", stored.err().map_or(String::new(), |why| evenkeel_hub::writer::chain(&why)));
+        assert!(
+            stored.is_ok(),
+            "{}",
+            stored.err().map_or(String::new(), |why| evenkeel_hub::writer::chain(&why))
+        );
         banning.unwrap().join().unwrap().unwrap();
     }
 }

@@ -142,7 +142,11 @@ async fn be_honest(hub: Arc<TlsHub>, agent: Member, name: String, over: Arc<Atom
     while !over.load(Ordering::Relaxed) || count < 20 {
         at = now_ms().max(at + 1);
         let (code, answer) = hub.send(&agent.client, &[beat(&name, seq(7, 1), at, &all)]).await;
-        assert_eq!((code, &answer["accepted"], &answer["want_full"]), (200, &json!(1), &json!([])), "{answer}");
+        assert_eq!(
+            (code, &answer["accepted"], &answer["want_full"]),
+            (200, &json!(1), &json!([])),
+            "{answer}"
+        );
         count += 1;
         tokio::time::sleep(Duration::from_millis(120)).await;
     }
@@ -190,7 +194,10 @@ async fn hostile_clients_are_refused_and_counted_while_every_honest_heartbeat_is
     assert_eq!(event("heartbeat", "accepted"), heartbeats);
     for n in 0..HONEST {
         let node: Value = serde_json::from_str(&hub.page(&format!("/api/v1/nodes/honest{n}")).await).unwrap();
-        assert_eq!((&node["seq"]["n"], &node["digest_ok"], &node["flags"]), (&json!(1), &json!(true), &json!([])));
+        assert_eq!(
+            (&node["seq"]["n"], &node["digest_ok"], &node["flags"]),
+            (&json!(1), &json!(true), &json!([]))
+        );
     }
 }
 

@@ -182,7 +182,12 @@ fn compare(swarm: &Swarm, agent: &Agent, row: &NodeRow, verdict: &mut Verdict) {
         verdict.tell(|| {
             let is = format!("{}:{} {} {:?}", row.seq.epoch, row.seq.n, row.state_digest, row.flags);
             let name = &row.name;
-            format!("{name}: {} is another; the hub has {is}, the agent {}:{} {digest}", off.join(", "), last.epoch, last.n)
+            format!(
+                "{name}: {} is another; the hub has {is}, the agent {}:{} {digest}",
+                off.join(", "),
+                last.epoch,
+                last.n
+            )
         });
     }
 }
@@ -211,7 +216,9 @@ async fn timeline(
             } else {
                 verdict.twice += 1;
                 let name = fleet.name(agent.index);
-                verdict.tell(|| format!("{name}: report {} has {item} {} once too often", entry.seq.n, entry.status));
+                verdict.tell(|| {
+                    format!("{name}: report {} has {item} {} once too often", entry.seq.n, entry.status)
+                });
             }
         }
         next = page.next;
@@ -219,7 +226,12 @@ async fn timeline(
     verdict.lost += expected.len() as u64;
     if let Some((n, (item, status, _))) = expected.first_key_value() {
         let name = fleet.name(agent.index);
-        verdict.tell(|| format!("{name}: {} changes are not there, the first is report {n}, {item} {status}", expected.len()));
+        verdict.tell(|| {
+            format!(
+                "{name}: {} changes are not there, the first is report {n}, {item} {status}",
+                expected.len()
+            )
+        });
     }
     Ok(())
 }

@@ -219,7 +219,7 @@ impl Fleet {
         } else {
             let moved = self.step(index, n, open);
             let repaired = u32::from(moved.status == Status::Repaired);
-            (Scope::Changes, vec![self.tell(moved, at)], repaired, Trigger::Drift)
+            (Scope::Changes, vec![tell(moved, at)], repaired, Trigger::Drift)
         };
         let seq = Seq { epoch: self.epoch, n };
         let data = Report {
@@ -236,22 +236,6 @@ impl Fleet {
             truncated: false,
         };
         Event::new(REPORT_V1, &self.source(index), event_id(seq), &self.name(index), at, data)
-    }
-
-    fn tell(&self, moved: Moved, at: Timestamp) -> Item {
-        let repaired = moved.status == Status::Repaired;
-        let mut item = even(moved.item);
-        item.status = moved.status;
-        item.drift = moved.drift;
-        item.change = repaired.then_some(Change::Corrective);
-        item.writer = repaired.then(|| Writer {
-            pid: 4242,
-            comm: Some("sysctl".to_owned()),
-            unit: Some("session-7.scope".to_owned()),
-        });
-        item.since = Some(at);
-        item.attempts = 1;
-        item
     }
 
     /// A heartbeat of an agent at `at` (unix ms, its own clock). A `twin` is another machine with the same identity.
@@ -288,9 +272,25 @@ impl Fleet {
         let mut event = self.beat(agent, at, false);
         event.subject = self.name(victim);
         event.data.node.name.clone_from(&event.subject);
-        event.data.state_digest = "sha256:0".to_owned();
+        "sha256:0".clone_into(&mut event.data.state_digest);
         event
     }
+}
+
+fn tell(moved: Moved, at: Timestamp) -> Item {
+    let repaired = moved.status == Status::Repaired;
+    let mut item = even(moved.item);
+    item.status = moved.status;
+    item.drift = moved.drift;
+    item.change = repaired.then_some(Change::Corrective);
+    item.writer = repaired.then(|| Writer {
+        pid: 4242,
+        comm: Some("sysctl".to_owned()),
+        unit: Some("session-7.scope".to_owned()),
+    });
+    item.since = Some(at);
+    item.attempts = 1;
+    item
 }
 
 fn even(n: u16) -> Item {

@@ -154,8 +154,7 @@ impl Link {
         let (body, coding) = packed.map_or((body, false), |packed| (Bytes::from(packed), true));
         let question = |authority: &str| {
             let method = if ask.kind.is_some() { Method::POST } else { Method::GET };
-            let mut request =
-                Request::builder().method(method).uri(ask.path).header(header::HOST, authority);
+            let mut request = Request::builder().method(method).uri(ask.path).header(header::HOST, authority);
             if let Some(kind) = ask.kind {
                 request = request.header(header::CONTENT_TYPE, kind);
             }
@@ -202,8 +201,7 @@ impl Link {
 }
 
 async fn open(target: &Target, identity: Option<&Identity>) -> Result<SendRequest<Full<Bytes>>, LinkError> {
-    let stream =
-        TcpStream::connect((target.host.as_str(), target.port)).await.map_err(LinkError::Connect)?;
+    let stream = TcpStream::connect((target.host.as_str(), target.port)).await.map_err(LinkError::Connect)?;
     let _ = stream.set_nodelay(true);
     let Some(roots) = &target.roots else { return drive(stream).await };
     let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -7,7 +7,7 @@ use cli::{Cli, Command, Common, Flood, Format, Run};
 use evenkeel_swarm::check::{self, Verdict};
 use evenkeel_swarm::drive::{Group, Swarm, now_ms};
 use evenkeel_swarm::fleet::{Faults, Fleet};
-use evenkeel_swarm::flood::{What, Watched};
+use evenkeel_swarm::flood::{Watched, What};
 use evenkeel_swarm::identity::Folder;
 use evenkeel_swarm::link::Target;
 use evenkeel_swarm::tally::Tally;
@@ -58,17 +58,23 @@ fn main() -> ExitCode {
 }
 
 /// The swarm of these options, every agent of it known to the hub.
-async fn swarm(common: &Common, faults: Faults, drift: f64) -> Result<Arc<Swarm>, Box<dyn Error + Send + Sync>> {
+async fn swarm(
+    common: &Common,
+    faults: Faults,
+    drift: f64,
+) -> Result<Arc<Swarm>, Box<dyn Error + Send + Sync>> {
     let target = Target::new(&common.hub, common.ca.as_deref())?;
     let seed = common.seed.unwrap_or_else(|| fastrand::u64(..));
     fastrand::seed(seed);
     let epoch = u64::try_from(now_ms())?;
     let interval_s = common.interval.as_secs().max(1);
-    let mut fleet =
-        Fleet::new(seed, &common.prefix, common.tiers.clone(), common.items, interval_s, epoch);
+    let mut fleet = Fleet::new(seed, &common.prefix, common.tiers.clone(), common.items, interval_s, epoch);
     fleet.faults = faults;
     if faults.liars > 0.0 && !target.secure() {
-        return Err("--liars needs a hub that knows who speaks (https://): over plain HTTP it believes everybody".into());
+        return Err(
+            "--liars needs a hub that knows who speaks (https://): over plain HTTP it believes everybody"
+                .into(),
+        );
     }
     let identities = common.identities.as_deref().map(Folder::new);
     if target.secure() && identities.is_none() {
@@ -132,7 +138,7 @@ async fn flooded(flood: &Flood) -> Ended {
         Format::Json => serde_json::to_string(&figures)?,
     };
     writeln!(std::io::stdout(), "{text}")?;
-    let (groups, left) = measured.settle(groups, std::time::Duration::from_secs(60)).await;
+    let (groups, left) = measured.settle(groups, std::time::Duration::from_mins(1)).await;
     Ok(verdict(&flood.common, &measured, &groups, flood.check).await? && left == 0)
 }
 

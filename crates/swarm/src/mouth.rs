@@ -94,7 +94,8 @@ impl Mouth {
     /// Over TLS the connection has to be this agent's.
     fn introduce(&mut self, index: u32) {
         let known = self.identity.as_ref().is_some_and(|identity| identity.index == index);
-        if let Some(folder) = self.swarm.identities.as_ref().filter(|_| !known && self.swarm.target.secure()) {
+        if let Some(folder) = self.swarm.identities.as_ref().filter(|_| !known && self.swarm.target.secure())
+        {
             self.identity = folder.load(index, &self.swarm.fleet.name(index));
         }
     }

@@ -20,7 +20,8 @@ fn help_shows_examples_exit_codes_and_every_fault() {
         assert!(told.contains(word), "{word} in {told}");
     }
     let run = text(&swarm(&["run", "--help"]).stdout);
-    for word in ["--outages", "--clones", "--liars", "--skewed", "--times", "--shuffle", "--check", "--seed"] {
+    for word in ["--outages", "--clones", "--liars", "--skewed", "--times", "--shuffle", "--check", "--seed"]
+    {
         assert!(run.contains(word), "{word} in {run}");
     }
 }

@@ -269,7 +269,9 @@ fn standing(view: &dyn View, times: HubTimes) -> Result<Standing, StoreError> {
     loop {
         let from = after.as_ref().map(|(name, source)| (name.as_str(), source.as_str()));
         let rows = view.nodes(from, CHUNK)?;
-        rows.iter().for_each(|row| standing.add(row, times));
+        for row in &rows {
+            standing.add(row, times);
+        }
         if rows.len() < CHUNK {
             return Ok(standing);
         }
