@@ -122,7 +122,7 @@ fn launch(dir: &std::path::Path, port: u16, store: &str) -> Child {
 async fn through_a_storm_nothing_is_lost_and_nothing_is_there_twice() {
     let long = std::env::var_os("EVENKEEL_LONG").is_some();
     let (agents, interval, time) = if long {
-        (10_000, Duration::from_secs(20), Duration::from_secs(120))
+        (10_000, Duration::from_secs(20), Duration::from_mins(2))
     } else {
         (1_000, Duration::from_secs(3), Duration::from_secs(15))
     };

@@ -4,10 +4,10 @@
 //! send it again or to prove later that the hub has it. An agent in memory is its last number and the few items that are off.
 
 use crate::agent::{Agent, Open, Waiting};
+use crate::parts::{even, pass_id, program, spec, tell, time};
 use evenkeel_report::{
-    Agent as Program, Change, Counts, Drift, Event, HEARTBEAT_V1, Heartbeat, Item, Layer, Mode, Node, Pass,
-    REPORT_V1, Report, Scope, Seq, SpecState, Spool, Status, Sync, Timestamp, Trigger, Writer, event_id,
-    state_digest,
+    Counts, Drift, Event, HEARTBEAT_V1, Heartbeat, Item, Layer, Mode, Node, Pass, REPORT_V1, Report, Scope,
+    Seq, Spool, Status, Trigger, event_id, state_digest,
 };
 use sha2::{Digest as _, Sha256};
 use std::fmt::Write as _;
@@ -219,7 +219,7 @@ impl Fleet {
         } else {
             let moved = self.step(index, n, open);
             let repaired = u32::from(moved.status == Status::Repaired);
-            (Scope::Changes, vec![self.tell(moved, at)], repaired, Trigger::Drift)
+            (Scope::Changes, vec![tell(moved, at)], repaired, Trigger::Drift)
         };
         let seq = Seq { epoch: self.epoch, n };
         let data = Report {
@@ -236,22 +236,6 @@ impl Fleet {
             truncated: false,
         };
         Event::new(REPORT_V1, &self.source(index), event_id(seq), &self.name(index), at, data)
-    }
-
-    fn tell(&self, moved: Moved, at: Timestamp) -> Item {
-        let repaired = moved.status == Status::Repaired;
-        let mut item = even(moved.item);
-        item.status = moved.status;
-        item.drift = moved.drift;
-        item.change = repaired.then_some(Change::Corrective);
-        item.writer = repaired.then(|| Writer {
-            pid: 4242,
-            comm: Some("sysctl".to_owned()),
-            unit: Some("session-7.scope".to_owned()),
-        });
-        item.since = Some(at);
-        item.attempts = 1;
-        item
     }
 
     /// A heartbeat of an agent at `at` (unix ms, its own clock). A `twin` is another machine with the same identity.
@@ -288,52 +272,9 @@ impl Fleet {
         let mut event = self.beat(agent, at, false);
         event.subject = self.name(victim);
         event.data.node.name.clone_from(&event.subject);
-        event.data.state_digest = "sha256:0".to_owned();
+        "sha256:0".clone_into(&mut event.data.state_digest);
         event
     }
-}
-
-fn even(n: u16) -> Item {
-    Item {
-        id: format!("sysctl/net.ipv4.conf.eth{n}.rp_filter"),
-        status: Status::Compliant,
-        change: None,
-        phase: None,
-        reason: None,
-        declared_at: Some(format!("tiers/mw.yaml:{}", 17 + n)),
-        drift: vec![],
-        repaired: vec![],
-        writer: None,
-        since: None,
-        attempts: 0,
-        facts: std::collections::BTreeMap::new(),
-        progress: None,
-    }
-}
-
-fn spec() -> SpecState {
-    let commit = Some("5f3c1b9a5f3c1b9a5f3c1b9a5f3c1b9a5f3c1b9a".to_owned());
-    SpecState {
-        repo: "ssh://git.example.org/eden.git".to_owned(),
-        branch: "main".to_owned(),
-        target_commit: commit.clone(),
-        observed_commit: commit,
-        age_s: Some(1),
-        sync: Sync::Synced,
-        ..SpecState::default()
-    }
-}
-
-fn program() -> Program {
-    Program { version: env!("CARGO_PKG_VERSION").to_owned() }
-}
-
-fn pass_id(index: u32, n: u64) -> String {
-    format!("01939c5e-0000-7000-8000-{:012x}", u64::from(index) << 20 ^ n)
-}
-
-fn time(ms: i64) -> Timestamp {
-    Timestamp::from_unix_ms(ms).or_else(|| Timestamp::from_unix_ms(0)).unwrap_or_else(|| unreachable!())
 }
 
 #[cfg(test)]

@@ -11,5 +11,6 @@ pub mod flood;
 pub mod identity;
 pub mod link;
 pub mod mouth;
+mod parts;
 pub mod tally;
 pub mod usage;

@@ -39,7 +39,7 @@ pub struct Target {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The address is none.
-    #[error("{0:?} is no address of a hub: http://HOST:PORT or https://HOST:PORT")]
+    #[error("{0:?} is no address of a hub: http://HOST:PORT, or https://HOST:PORT with --ca")]
     Address(String),
     /// The authority's certificate does not read.
     #[error("the hub's authority (--ca) cannot be read")]

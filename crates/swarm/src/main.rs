@@ -138,7 +138,7 @@ async fn flooded(flood: &Flood) -> Ended {
         Format::Json => serde_json::to_string(&figures)?,
     };
     writeln!(std::io::stdout(), "{text}")?;
-    let (groups, left) = measured.settle(groups, std::time::Duration::from_secs(60)).await;
+    let (groups, left) = measured.settle(groups, std::time::Duration::from_mins(1)).await;
     Ok(verdict(&flood.common, &measured, &groups, flood.check).await? && left == 0)
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// How many steps a doubling of the time has.
 const STEPS: u64 = 32;
 /// As many as a `u64` of microseconds needs.
-const BUCKETS: usize = 64 * STEPS as usize;
+const BUCKETS: usize = 64 * 32;
 
 /// How long answers took: in steps of three percent.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use crate::store::{ItemRow, Place, Result, Touch};
 use std::collections::{BTreeMap, HashMap};
 
 /// How much is kept in memory, of all nodes together (bytes, about).
-const ROOM: usize = 64_000_000;
+const ROOM: usize = 48_000_000;
 /// What a node takes, without its items (bytes, about): a kilobyte as it is, and two of texts and small allocations.
 const NODE: usize = 3_000;
 /// What an item takes: its row, its id, and what is told of it.
