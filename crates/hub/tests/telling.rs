@@ -54,6 +54,7 @@ on_every_store! {
     what_nobody_took_is_told_after_the_outage_and_after_a_kill
     a_hub_that_is_killed_while_it_tells_tells_again_under_the_same_id
     retry_after_is_obeyed
+    a_receiver_that_hangs_is_in_no_others_way
     what_nobody_takes_for_hours_is_given_up_counted_and_shown
     a_sink_hears_only_of_what_it_asked_for
     a_silence_stops_telling_and_hides_nothing_and_its_end_tells_what_is_still_off
@@ -185,6 +186,25 @@ async fn retry_after_is_obeyed(kind: Kind) {
     waiting(&hub, |outbox| outbox["done"] == 1).await;
     let (_, metrics) = hub.text("/metrics").await;
     assert!(metrics.contains("evenkeel_hub_told_total{sink=\"hook\",result=\"not_taken\"} 2"), "{metrics}");
+}
+
+async fn a_receiver_that_hangs_is_in_no_others_way(kind: Kind) {
+    let (at, there) = (Where::new(kind), Receiver::start().await);
+    let hangs = Receiver::at(free(), &[Answer::Never; 50]).await;
+    let sink = |name: &str, url: String| {
+        format!("- name: {name}\n  group_seconds: 0\n  webhook: {{url: '{url}'}}\n")
+    };
+    let yaml = format!("sinks:\n{}{}", sink("a", hangs.url()), sink("b", there.url()));
+    let hub = Papers::new(&yaml).hub(&at.url());
+    for n in 1..=12 {
+        let id = format!("sysctl/{n}");
+        hub.send(&[full(&format!("mw{n}"), 1, &[(id.as_str(), Status::Error)])]).await;
+    }
+    hangs.wait(4).await;
+    let began = Instant::now();
+    there.wait(12).await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}: a try may take 8 s", began.elapsed());
+    assert!(hangs.came().len() <= 4, "no more than four at once");
 }
 
 async fn what_nobody_takes_for_hours_is_given_up_counted_and_shown(kind: Kind) {
@@ -458,10 +478,10 @@ fn a_secret_that_everybody_may_read_is_not_used() {
 #[tokio::test]
 async fn what_the_outbox_writes_is_in_nobodys_way() {
     let at = Where::new(Kind::Sqlite);
-    let yaml: String = (0..20)
+    let sinks: Vec<String> = (0..20)
         .map(|n| format!("- name: s{n}\n  group_seconds: 0\n  webhook: {{url: 'http://{}'}}\n", free()))
         .collect();
-    let hub = Papers::new(&format!("requests_per_second: 1000\nsinks:\n{yaml}")).hub(&at.url());
+    let hub = Papers::new(&format!("requests_per_second: 1000\nsinks:\n{}", sinks.concat())).hub(&at.url());
     for n in 1..=150 {
         let status = if n % 2 == 1 { Status::Error } else { Status::Compliant };
         hub.send(&[full("mw1", n, &[("sysctl/a", status)])]).await;
