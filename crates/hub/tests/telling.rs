@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use common::receiver::{Answer, Came, Papers, Receiver, free};
 use common::stores::{Kind, Where};
+use common::tls::TlsHub;
 use common::{Hub, beat, item, now_ms, report, seq};
 use evenkeel_hub::store::telling::{Message, State};
 use evenkeel_report::{Event, Report, Scope, Status, Sync, Timestamp};
@@ -488,4 +489,39 @@ async fn what_the_outbox_writes_is_in_nobodys_way() {
     }
     let outbox = hub.json("/api/v1/outbox").await;
     assert!(outbox["waiting"].as_i64().unwrap() > 20, "{outbox}");
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_believed_where_it_is_named_and_a_proxy_is_heeded() {
+    let (at, there, proxy) = (Where::new(Kind::Sqlite), TlsHub::start(), Receiver::start().await);
+    let url = there.url.replace("127.0.0.1", "localhost");
+    let sink = |name: &str, more: &str| {
+        format!("- name: {name}\n  group_seconds: 0\n  webhook: {{url: '{url}/healthz'}}\n{more}")
+    };
+    let named = format!("  ca_file: '{}'\n", there.ca().display());
+    let far = "- {name: far, group_seconds: 0, webhook: {url: 'http://hooks.example.org/in'}}\n";
+    let papers = Papers::new(&format!("sinks:\n{}{}{far}", sink("named", &named), sink("system", "")));
+    let environment = [
+        ("EVENKEEL_HUB_CONFIG", papers.config()),
+        ("HTTP_PROXY", proxy.url()),
+        ("NO_PROXY", "localhost".to_owned()),
+    ];
+    let hub = Hub::start_with(&at.url(), &environment.each_ref().map(|(key, value)| (*key, value.as_str())));
+    hub.send(&[full("mw1", 1, &[("sysctl/a", Status::Error)])]).await;
+    assert_eq!(proxy.wait(1).await[0].path, "http://hooks.example.org/in");
+    let errors = |outbox: &Value| {
+        let of = |sink: &str| {
+            let all = outbox["messages"].as_array().unwrap();
+            all.iter()
+                .find(|one| one["sink"] == sink)
+                .and_then(|one| one["error"].as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        [of("named"), of("system")]
+    };
+    let outbox = waiting(&hub, |outbox| errors(outbox).iter().all(|why| !why.is_empty())).await;
+    let [named, system] = errors(&outbox);
+    assert!(named.starts_with("answered 405"), "the hub is no receiver, but it was spoken to: {named}");
+    assert!(system.contains("certificate"), "{system}");
 }

@@ -323,12 +323,12 @@ mod tests {
     #[test]
     fn what_the_hub_finds_is_told_once_and_its_end_only_where_it_is_sure() {
         let silent = news(Topic::Node, "a", true);
-        let found = sorted(Desk::default(), Some(&[silent.clone()]), true);
+        let found = sorted(Desk::default(), Some(std::slice::from_ref(&silent)), true);
         assert_eq!((found.put.len(), found.found.len()), (1, 1));
         let standing: std::collections::BTreeMap<_, _> =
             [(silent.subject(), Standing { news: silent.clone() })].into();
         let desk = || Desk { standing: standing.clone(), ..Desk::default() };
-        assert!(sorted(desk(), Some(&[silent.clone()]), true).is_empty());
+        assert!(sorted(desk(), Some(std::slice::from_ref(&silent)), true).is_empty());
         assert!(sorted(desk(), Some(&[]), false).is_empty(), "a hub that just started is not sure");
         assert!(sorted(desk(), None, true).is_empty(), "one that has not looked even less");
         let back = sorted(desk(), Some(&[]), true);
