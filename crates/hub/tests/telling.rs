@@ -5,6 +5,7 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::cluster::Cluster;
 use common::receiver::{Answer, Came, Papers, Receiver, free};
 use common::stores::{Kind, Where};
 use common::tls::TlsHub;
@@ -524,4 +525,26 @@ async fn an_authority_of_ones_own_is_believed_where_it_is_named_and_a_proxy_is_h
     let [named, system] = errors(&outbox);
     assert!(named.starts_with("answered 405"), "the hub is no receiver, but it was spoken to: {named}");
     assert!(system.contains("certificate"), "{system}");
+}
+
+#[tokio::test]
+async fn what_was_to_be_told_before_the_database_was_killed_is_told_once_it_is_back() {
+    let mut cluster = Cluster::new("");
+    let (url, there) = (cluster.database(), Receiver::start().await);
+    let yaml = format!("sinks:\n- name: hook\n  group_seconds: 5\n  webhook: {{url: '{}'}}\n", there.url());
+    let hub = Papers::new(&yaml).hub(&url);
+    hub.send(&[full("mw1", 1, &[("sysctl/a", Status::Error)])]).await;
+    waiting(&hub, |outbox| outbox["waiting"] == 1).await;
+    cluster.kill();
+    let (code, metrics) = hub.text("/metrics").await;
+    assert!(code == 200 && metrics.contains("evenkeel_hub_store_up 0"), "{code}: {metrics}");
+    assert!(!metrics.contains("evenkeel_hub_tier_nodes{"), "what is not known is not told: {metrics}");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(there.came().len(), 0);
+    cluster.start();
+    there.wait(1).await;
+    quiet().await;
+    assert_eq!(there.came().len(), 1);
+    let (_, metrics) = hub.text("/metrics").await;
+    assert!(metrics.contains("evenkeel_hub_store_up 1"), "{metrics}");
 }
