@@ -428,7 +428,7 @@ fn a_sink_that_cannot_be_told_is_an_error_at_its_line_before_anything_starts() {
                 "--listen",
                 "127.0.0.1:0",
                 "--store",
-                "sqlite:/nonexistent/x/hub.db",
+                "sqlite:/proc/no/hub.db",
                 "--config",
                 &papers.config(),
             ])
@@ -468,7 +468,15 @@ fn a_secret_that_everybody_may_read_is_not_used() {
     let path = papers.secret("url", "https://hooks.slack.com/services/canary");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let done = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--config", &papers.config()])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--store",
+            "sqlite:/proc/no/hub.db",
+            "--config",
+            &papers.config(),
+        ])
         .output()
         .unwrap();
     let why = String::from_utf8(done.stderr).unwrap();
