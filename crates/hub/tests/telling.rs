@@ -5,8 +5,10 @@ mod common;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use common::cluster::Cluster;
 use common::receiver::{Answer, Came, Papers, Receiver, free};
 use common::stores::{Kind, Where};
+use common::tls::TlsHub;
 use common::{Hub, beat, item, now_ms, report, seq};
 use evenkeel_hub::store::telling::{Message, State};
 use evenkeel_report::{Event, Report, Scope, Status, Sync, Timestamp};
@@ -54,6 +56,7 @@ on_every_store! {
     what_nobody_took_is_told_after_the_outage_and_after_a_kill
     a_hub_that_is_killed_while_it_tells_tells_again_under_the_same_id
     retry_after_is_obeyed
+    a_receiver_that_hangs_is_in_no_others_way
     what_nobody_takes_for_hours_is_given_up_counted_and_shown
     a_sink_hears_only_of_what_it_asked_for
     a_silence_stops_telling_and_hides_nothing_and_its_end_tells_what_is_still_off
@@ -185,6 +188,25 @@ async fn retry_after_is_obeyed(kind: Kind) {
     waiting(&hub, |outbox| outbox["done"] == 1).await;
     let (_, metrics) = hub.text("/metrics").await;
     assert!(metrics.contains("evenkeel_hub_told_total{sink=\"hook\",result=\"not_taken\"} 2"), "{metrics}");
+}
+
+async fn a_receiver_that_hangs_is_in_no_others_way(kind: Kind) {
+    let (at, there) = (Where::new(kind), Receiver::start().await);
+    let hangs = Receiver::at(free(), &[Answer::Never; 50]).await;
+    let sink = |name: &str, url: String| {
+        format!("- name: {name}\n  group_seconds: 0\n  webhook: {{url: '{url}'}}\n")
+    };
+    let yaml = format!("sinks:\n{}{}", sink("a", hangs.url()), sink("b", there.url()));
+    let hub = Papers::new(&yaml).hub(&at.url());
+    for n in 1..=12 {
+        let id = format!("sysctl/{n}");
+        hub.send(&[full(&format!("mw{n}"), 1, &[(id.as_str(), Status::Error)])]).await;
+    }
+    hangs.wait(4).await;
+    let began = Instant::now();
+    there.wait(12).await;
+    assert!(began.elapsed() < Duration::from_secs(6), "{:?}: a try may take 8 s", began.elapsed());
+    assert!(hangs.came().len() <= 4, "no more than four at once");
 }
 
 async fn what_nobody_takes_for_hours_is_given_up_counted_and_shown(kind: Kind) {
@@ -406,7 +428,7 @@ fn a_sink_that_cannot_be_told_is_an_error_at_its_line_before_anything_starts() {
                 "--listen",
                 "127.0.0.1:0",
                 "--store",
-                "sqlite:/nonexistent/x/hub.db",
+                "sqlite:/proc/no/hub.db",
                 "--config",
                 &papers.config(),
             ])
@@ -446,7 +468,15 @@ fn a_secret_that_everybody_may_read_is_not_used() {
     let path = papers.secret("url", "https://hooks.slack.com/services/canary");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
     let done = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--config", &papers.config()])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--store",
+            "sqlite:/proc/no/hub.db",
+            "--config",
+            &papers.config(),
+        ])
         .output()
         .unwrap();
     let why = String::from_utf8(done.stderr).unwrap();
@@ -458,14 +488,71 @@ fn a_secret_that_everybody_may_read_is_not_used() {
 #[tokio::test]
 async fn what_the_outbox_writes_is_in_nobodys_way() {
     let at = Where::new(Kind::Sqlite);
-    let yaml: String = (0..20)
+    let sinks: Vec<String> = (0..20)
         .map(|n| format!("- name: s{n}\n  group_seconds: 0\n  webhook: {{url: 'http://{}'}}\n", free()))
         .collect();
-    let hub = Papers::new(&format!("requests_per_second: 1000\nsinks:\n{yaml}")).hub(&at.url());
+    let hub = Papers::new(&format!("requests_per_second: 1000\nsinks:\n{}", sinks.concat())).hub(&at.url());
     for n in 1..=150 {
         let status = if n % 2 == 1 { Status::Error } else { Status::Compliant };
         hub.send(&[full("mw1", n, &[("sysctl/a", status)])]).await;
     }
     let outbox = hub.json("/api/v1/outbox").await;
     assert!(outbox["waiting"].as_i64().unwrap() > 20, "{outbox}");
+}
+
+#[tokio::test]
+async fn an_authority_of_ones_own_is_believed_where_it_is_named_and_a_proxy_is_heeded() {
+    let (at, there, proxy) = (Where::new(Kind::Sqlite), TlsHub::start(), Receiver::start().await);
+    let url = there.url.replace("127.0.0.1", "localhost");
+    let sink = |name: &str, more: &str| {
+        format!("- name: {name}\n  group_seconds: 0\n  webhook: {{url: '{url}/healthz'}}\n{more}")
+    };
+    let named = format!("  ca_file: '{}'\n", there.ca().display());
+    let far = "- {name: far, group_seconds: 0, webhook: {url: 'http://hooks.example.org/in'}}\n";
+    let papers = Papers::new(&format!("sinks:\n{}{}{far}", sink("named", &named), sink("system", "")));
+    let environment = [
+        ("EVENKEEL_HUB_CONFIG", papers.config()),
+        ("HTTP_PROXY", proxy.url()),
+        ("NO_PROXY", "localhost".to_owned()),
+    ];
+    let hub = Hub::start_with(&at.url(), &environment.each_ref().map(|(key, value)| (*key, value.as_str())));
+    hub.send(&[full("mw1", 1, &[("sysctl/a", Status::Error)])]).await;
+    assert_eq!(proxy.wait(1).await[0].path, "http://hooks.example.org/in");
+    let errors = |outbox: &Value| {
+        let of = |sink: &str| {
+            let all = outbox["messages"].as_array().unwrap();
+            all.iter()
+                .find(|one| one["sink"] == sink)
+                .and_then(|one| one["error"].as_str())
+                .unwrap_or_default()
+                .to_owned()
+        };
+        [of("named"), of("system")]
+    };
+    let outbox = waiting(&hub, |outbox| errors(outbox).iter().all(|why| !why.is_empty())).await;
+    let [named, system] = errors(&outbox);
+    assert!(named.starts_with("answered 405"), "the hub is no receiver, but it was spoken to: {named}");
+    assert!(system.contains("certificate"), "{system}");
+}
+
+#[tokio::test]
+async fn what_was_to_be_told_before_the_database_was_killed_is_told_once_it_is_back() {
+    let mut cluster = Cluster::new("");
+    let (url, there) = (cluster.database(), Receiver::start().await);
+    let yaml = format!("sinks:\n- name: hook\n  group_seconds: 5\n  webhook: {{url: '{}'}}\n", there.url());
+    let hub = Papers::new(&yaml).hub(&url);
+    hub.send(&[full("mw1", 1, &[("sysctl/a", Status::Error)])]).await;
+    waiting(&hub, |outbox| outbox["waiting"] == 1).await;
+    cluster.kill();
+    let (code, metrics) = hub.text("/metrics").await;
+    assert!(code == 200 && metrics.contains("evenkeel_hub_store_up 0"), "{code}: {metrics}");
+    assert!(!metrics.contains("evenkeel_hub_tier_nodes{"), "what is not known is not told: {metrics}");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    assert_eq!(there.came().len(), 0);
+    cluster.start();
+    there.wait(1).await;
+    quiet().await;
+    assert_eq!(there.came().len(), 1);
+    let (_, metrics) = hub.text("/metrics").await;
+    assert!(metrics.contains("evenkeel_hub_store_up 1"), "{metrics}");
 }

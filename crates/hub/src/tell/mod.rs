@@ -31,7 +31,7 @@ use send::{Stands, Tried};
 use sinks::{Sink, To};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the outbox is looked at.
 const EVERY: Duration = Duration::from_millis(500);
@@ -41,8 +41,10 @@ const LOOK_MS: i64 = 5_000;
 const LEASE_MS: i64 = 20_000;
 /// How long a try may take, all requests together.
 const TRY: Duration = Duration::from_secs(15);
-/// How many messages are sent at once.
-const AT_ONCE: usize = 8;
+/// How many messages are sent to one sink at once. One that hangs is in no other's way.
+const AT_ONCE: usize = 4;
+/// The fleet is looked at for at most this part of the time: a large one less often.
+const SPARE: u32 = 20;
 /// How much news is sorted at once.
 const NEWS: usize = 2_000;
 /// How long messages are kept after they were made (ms): 7 days.
@@ -56,13 +58,17 @@ const STANDING_MOST_MS: i64 = 60_000;
 pub struct Teller {
     hub: Arc<Hub>,
     sinks: BTreeMap<String, (Sink, reqwest::Client)>,
-    names: Vec<String>,
     public_url: Option<String>,
     looked: i64,
     forgot: i64,
     fleet: Arc<Fleet>,
     silences: Vec<Silence>,
     troubled: bool,
+    /// How long the last look took.
+    cost: Duration,
+    running: tokio::task::JoinSet<(String, Result<()>)>,
+    /// How many messages are being sent, by sink.
+    busy: BTreeMap<String, usize>,
 }
 
 impl Teller {
@@ -82,7 +88,6 @@ impl Teller {
         });
         Ok(Self {
             sinks: made.collect::<std::result::Result<_, String>>()?,
-            names: sinks.iter().map(|sink| sink.name.clone()).collect(),
             hub,
             public_url,
             looked: i64::MIN,
@@ -90,6 +95,9 @@ impl Teller {
             fleet: Arc::default(),
             silences: vec![],
             troubled: false,
+            cost: Duration::ZERO,
+            running: tokio::task::JoinSet::new(),
+            busy: BTreeMap::new(),
         })
     }
 
@@ -149,8 +157,10 @@ impl Teller {
 
     async fn round(&mut self) -> Result<()> {
         let now = (self.hub.clock)();
-        let look = now.saturating_sub(self.looked) >= LOOK_MS;
+        let spare = i64::try_from((self.cost * SPARE).as_millis()).unwrap_or(i64::MAX);
+        let look = now.saturating_sub(self.looked) >= LOOK_MS.max(spare);
         if look {
+            let began = Instant::now();
             let (view, times): (Arc<dyn View>, _) = (Arc::clone(&self.hub.view), self.hub.times());
             let roll = Arc::clone(&self.hub.roll);
             let look = move || {
@@ -159,7 +169,7 @@ impl Teller {
             };
             self.fleet = Arc::new(apart(look).await?);
             self.silences = self.ask(move |telling| telling.silences(now)).await?;
-            self.looked = now;
+            (self.looked, self.cost) = (now, began.elapsed());
         }
         let sinks: Vec<Sink> = self.sinks.values().map(|(sink, _)| sink.clone()).collect();
         let fleet = Arc::clone(&self.fleet);
@@ -172,33 +182,58 @@ impl Teller {
         Ok(())
     }
 
-    async fn send(&self, now: i64) -> Result<()> {
-        let names = self.names.clone();
-        let lent = self.ask(move |telling| telling.claim(&names, now, now + LEASE_MS, AT_ONCE)).await?;
-        let mut running = tokio::task::JoinSet::new();
-        for message in lent {
-            let Some((sink, client)) = self.sinks.get(&message.sink).cloned() else { continue };
-            let (fleet, silences) = (Arc::clone(&self.fleet), self.silences.clone());
-            let (public_url, clock) = (self.public_url.clone(), Arc::clone(&self.hub.clock));
-            let (telling, metrics) = (Arc::clone(&self.hub.telling), Arc::clone(&self.hub.metrics));
-            running.spawn(async move {
-                let stands = Stands { fleet: &fleet, silences: &silences };
-                let told = send::tell(&client, &sink, &message, &stands, public_url.as_deref(), clock());
-                let tried = tokio::time::timeout(TRY, told).await.unwrap_or_else(|_| Tried::Again {
-                    after: None,
-                    why: "it took too long".to_owned(),
-                    memo: None,
-                });
-                keep(telling, &metrics, &sink, message, tried, &clock).await
-            });
+    async fn send(&mut self, now: i64) -> Result<()> {
+        self.gather();
+        let sinks: Vec<_> = self.sinks.values().cloned().collect();
+        for (sink, client) in sinks {
+            let free = AT_ONCE.saturating_sub(self.busy.get(&sink.name).copied().unwrap_or(0));
+            if free == 0 {
+                continue;
+            }
+            let name = vec![sink.name.clone()];
+            for message in self.ask(move |telling| telling.claim(&name, now, now + LEASE_MS, free)).await? {
+                *self.busy.entry(sink.name.clone()).or_default() += 1;
+                let tried = self.try_once(sink.clone(), client.clone(), message);
+                self.running.spawn(tried);
+            }
         }
-        while let Some(done) = running.join_next().await {
-            if let Ok(Err(why)) = done {
+        Ok(())
+    }
+
+    /// Takes note of what was sent meanwhile.
+    fn gather(&mut self) {
+        while let Some(done) = self.running.try_join_next() {
+            let Ok((sink, kept)) = done else { continue };
+            if let Some(busy) = self.busy.get_mut(&sink) {
+                *busy = busy.saturating_sub(1);
+            }
+            if let Err(why) = kept {
                 // Its lease ends, and it is tried again.
                 tracing::warn!(error = chain(&why), "how a message stands was not kept");
             }
         }
-        Ok(())
+    }
+
+    fn try_once(
+        &self,
+        sink: Sink,
+        client: reqwest::Client,
+        message: Message,
+    ) -> impl Future<Output = (String, Result<()>)> + Send + 'static {
+        let (fleet, silences) = (Arc::clone(&self.fleet), self.silences.clone());
+        let (public_url, clock) = (self.public_url.clone(), Arc::clone(&self.hub.clock));
+        let (telling, metrics) = (Arc::clone(&self.hub.telling), Arc::clone(&self.hub.metrics));
+        async move {
+            let stands = Stands { fleet: &fleet, silences: &silences };
+            let told = send::tell(&client, &sink, &message, &stands, public_url.as_deref(), clock());
+            let tried = tokio::time::timeout(TRY, told).await.unwrap_or_else(|_| Tried::Again {
+                after: None,
+                why: "it took too long".to_owned(),
+                memo: None,
+            });
+            let kept = keep(telling, &metrics, &sink, message, tried, &clock).await;
+            (sink.name, kept)
+        }
     }
 }
 

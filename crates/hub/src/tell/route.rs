@@ -209,3 +209,141 @@ fn watch(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::{Bundle, sort};
+    use crate::store::telling::{Desk, News, NewsRow, Severity, Silence, Sorted, Standing, Topic};
+    use crate::tell::sinks::Sink;
+
+    const NOW: i64 = 1_000_000;
+
+    fn sink(more: &str) -> Sink {
+        serde_yaml::from_str(&format!("{{name: hook, webhook: {{url: 'http://x'}}{more}}}")).unwrap()
+    }
+
+    fn news(topic: Topic, node: &str, open: bool) -> News {
+        News {
+            topic,
+            open,
+            severity: Severity::Critical,
+            node: node.to_owned(),
+            source: format!("urn:uuid:{node}"),
+            tier: "db".to_owned(),
+            item: "sysctl/a".to_owned(),
+            status: "error".to_owned(),
+            reason: None,
+            drift: vec![],
+            declared_at: None,
+            commit: None,
+            since: 1,
+            at: 2,
+        }
+    }
+
+    fn row(id: i64, due: i64, news: News) -> NewsRow {
+        NewsRow { id, due, news }
+    }
+
+    fn over_db(until: i64) -> Silence {
+        let any = || "*".to_owned();
+        let (tier, node, item) = ("d?".to_owned(), any(), any());
+        Silence {
+            id: "s".into(),
+            waiver: false,
+            tier,
+            node,
+            item,
+            reason: "r".into(),
+            owner: "o".into(),
+            made: 0,
+            until,
+        }
+    }
+
+    fn sorted(desk: Desk, found: Option<&[News]>, over: bool) -> Sorted {
+        let (found, mut next) = (found.map(<[News]>::to_vec), 0);
+        sort(desk, &[sink("")], NOW, (&found, &|_| over), &mut || {
+            next += 1;
+            format!("id{next}")
+        })
+    }
+
+    fn bundle(body: &str) -> Bundle {
+        serde_json::from_str(body).unwrap()
+    }
+
+    #[test]
+    fn the_same_of_many_nodes_is_one_message_and_the_next_round_joins_it_until_it_is_due() {
+        let all =
+            ["a", "b", "a"].into_iter().zip(1..).map(|(node, id)| row(id, 0, news(Topic::Item, node, true)));
+        let first = sorted(Desk { news: all.collect(), ..Desk::default() }, None, true);
+        assert_eq!((first.put.len(), first.gone.as_slice()), (1, &[1, 2, 3][..]));
+        assert_eq!((bundle(&first.put[0].body).count, first.put[0].next), (2, NOW + 30_000));
+        let later =
+            |open| Desk { news: vec![row(4, 0, news(Topic::Item, "c", true))], open, ..Desk::default() };
+        let second = sorted(later(first.put.clone()), None, true);
+        assert_eq!((second.put[0].id.as_str(), bundle(&second.put[0].body).count), ("id1", 3));
+        let mut due = first.put;
+        due[0].next = NOW;
+        assert_eq!(bundle(&sorted(later(due), None, true).put[0].body).count, 1, "what is due is left alone");
+    }
+
+    #[test]
+    fn under_a_silence_a_beginning_is_held_its_end_takes_it_away_and_the_end_of_a_told_one_is_told() {
+        let silences = vec![over_db(NOW + 9)];
+        let one = |open| vec![row(1, 0, news(Topic::Item, "a", open))];
+        let held =
+            sorted(Desk { news: one(true), silences: silences.clone(), ..Desk::default() }, None, true);
+        assert_eq!((held.held.as_slice(), held.gone.len(), held.put.len()), (&[(1, NOW + 9)][..], 0, 0));
+        let both =
+            vec![row(1, NOW + 9, news(Topic::Item, "a", true)), row(2, 0, news(Topic::Item, "a", false))];
+        let over = sorted(Desk { news: both, silences: silences.clone(), ..Desk::default() }, None, true);
+        assert_eq!((over.gone.as_slice(), over.put.len()), (&[1, 2][..], 0));
+        let told =
+            sorted(Desk { news: one(false), silences: silences.clone(), ..Desk::default() }, None, true);
+        assert_eq!(told.put.len(), 1);
+        let repair = vec![row(1, 0, news(Topic::Repair, "a", false))];
+        let quiet = sorted(Desk { news: repair, silences, ..Desk::default() }, None, true);
+        assert_eq!((quiet.gone.as_slice(), quiet.put.len()), (&[1][..], 0));
+        let ended =
+            sorted(Desk { news: one(true), silences: vec![over_db(NOW)], ..Desk::default() }, None, true);
+        assert_eq!(ended.put.len(), 1, "a silence that has ended is none");
+    }
+
+    #[test]
+    fn what_begins_and_ends_in_one_round_under_a_silence_is_told_to_nobody() {
+        let both = vec![row(1, 0, news(Topic::Item, "a", true)), row(2, 0, news(Topic::Item, "a", false))];
+        let done =
+            sorted(Desk { news: both, silences: vec![over_db(NOW + 9)], ..Desk::default() }, None, true);
+        assert_eq!((done.gone.as_slice(), done.held.len(), done.put.len()), (&[1, 2][..], 0, 0));
+    }
+
+    #[test]
+    fn what_the_hub_finds_is_told_once_and_its_end_only_where_it_is_sure() {
+        let silent = news(Topic::Node, "a", true);
+        let found = sorted(Desk::default(), Some(std::slice::from_ref(&silent)), true);
+        assert_eq!((found.put.len(), found.found.len()), (1, 1));
+        let standing: std::collections::BTreeMap<_, _> =
+            [(silent.subject(), Standing { news: silent.clone() })].into();
+        let desk = || Desk { standing: standing.clone(), ..Desk::default() };
+        assert!(sorted(desk(), Some(std::slice::from_ref(&silent)), true).is_empty());
+        assert!(sorted(desk(), Some(&[]), false).is_empty(), "a hub that just started is not sure");
+        assert!(sorted(desk(), None, true).is_empty(), "one that has not looked even less");
+        let back = sorted(desk(), Some(&[]), true);
+        assert_eq!((back.over.len(), bundle(&back.put[0].body).open), (1, false));
+        let hushed = Desk { silences: vec![over_db(NOW + 9)], ..Desk::default() };
+        assert!(sorted(hushed, Some(&[silent]), true).is_empty(), "it is found once the silence ends");
+    }
+
+    #[test]
+    fn a_sink_that_wants_no_more_than_it_says_is_told_no_more() {
+        let of = |more: &str, news: &News| sink(more).wants(news);
+        let item = news(Topic::Item, "a", true);
+        assert!(of("", &item) && of(", tiers: [db]", &item) && of(", severity: critical", &item));
+        assert!(!of(", tiers: [mw]", &item) && !of(", tell: [node]", &item));
+        let info = News { severity: Severity::Info, ..item };
+        assert!(!of("", &info) && of(", severity: info", &info));
+    }
+}

@@ -186,20 +186,20 @@ async fn to_forge(
         .filter(|(commit, _)| now.contains_key(*commit))
         .map(|(commit, told)| (commit.clone(), told.clone()))
         .collect();
+    // One that the forge does not know keeps no other from being told.
+    let mut failed = None;
     for (commit, verdict) in commit_status::changed(&now, &memo) {
         let ask = commit_status::ask(to, &token, commit, verdict, public_url);
         let request = client.post(ask.url).header(ask.header.0, ask.header.1).json(&ask.body);
         match send(request).await {
             // GitLab takes a state once and calls the same one an error.
-            Err(why) if !why.why.contains("Cannot transition status") => {
-                return Tried::Again {
-                    after: why.after,
-                    why: why.why,
-                    memo: serde_json::to_string(&told).ok(),
-                };
-            }
-            _ => told.insert(commit.to_owned(), verdict.clone()),
-        };
+            Err(why) if !why.why.contains("Cannot transition status") => failed = failed.or(Some(why)),
+            _ => drop(told.insert(commit.to_owned(), verdict.clone())),
+        }
     }
-    Tried::Taken(serde_json::to_string(&told).ok().filter(|_| told != memo))
+    let memo = serde_json::to_string(&told).ok().filter(|_| told != memo);
+    match failed {
+        Some(Refused { after, why }) => Tried::Again { after, why, memo },
+        None => Tried::Taken(memo),
+    }
 }
