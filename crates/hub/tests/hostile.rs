@@ -209,3 +209,22 @@ async fn who_writes_a_byte_a_second_is_ended_after_half_a_minute() {
     assert_eq!(code, 408);
     assert!((25..45).contains(&after.as_secs()), "{after:?}");
 }
+
+/// The hub is stopped, so that it takes nobody in: whoever finds no room to wait has no connection.
+#[tokio::test]
+async fn a_fleet_that_comes_at_once_finds_room_to_wait() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = common::Hub::start(&format!("sqlite:{}", dir.path().join("state/hub.db").display()));
+    let pid = hub.child.id().to_string();
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, &pid]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let address = hub.url.strip_prefix("http://").unwrap().parse().unwrap();
+    let connect = |_| std::net::TcpStream::connect_timeout(&address, Duration::from_millis(900));
+    let waiting: Vec<_> = (0..600).map_while(|n| connect(n).ok()).collect();
+    signal("-CONT");
+    assert_eq!(waiting.len(), 600);
+    drop(waiting);
+    assert_eq!(hub.text("/healthz").await.0, 200);
+}

@@ -18,8 +18,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 const HUB: &str = env!("CARGO_BIN_EXE_evenkeel-hub");
-/// What the hub may have in memory, in a debug build, whatever happens around it (bytes).
+/// What the hub may have in memory, in a debug build, whatever happens around it (bytes): a thousand TLS connections take
+/// 60 MB, what is kept of nodes 48 MB where there are ten thousand.
 const MEMORY: u64 = 160_000_000;
+const MEMORY_LONG: u64 = 250_000_000;
 
 /// A hub over TLS on a real PostgreSQL of its own, both to be killed.
 struct Rig {
@@ -171,7 +173,8 @@ async fn through_a_storm_nothing_is_lost_and_nothing_is_there_twice() {
     assert!(count(&tally.later) > 0, "PostgreSQL was away, and the hub said so: {tally}");
     assert!(count(&tally.lies_refused) > 0 && count(&tally.lies_taken) == 0, "{tally}");
     let resident = usage::resident(rig.child.id()).unwrap();
-    assert!(resident < MEMORY, "the hub has {resident} bytes in memory");
+    println!("the hub has {resident} bytes in memory");
+    assert!(resident < if long { MEMORY_LONG } else { MEMORY }, "the hub has {resident} bytes in memory");
 }
 
 /// A check that cannot fail proves nothing.
