@@ -74,7 +74,7 @@ fn many_hubs_may_start_at_once_on_an_empty_database() {
     for one in starting {
         one.join().unwrap();
     }
-    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "5");
+    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "6");
     assert_eq!(one(&url, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'history'::regclass"), "4");
 }
 
@@ -84,7 +84,7 @@ fn a_database_of_a_newer_hub_is_refused_with_what_to_do() {
     drop(open(&url));
     sql(&url, "INSERT INTO schema_version (version) VALUES (99)");
     let why = PgStore::open(&address(&url)).unwrap_err().to_string();
-    assert!(why.contains("has schema version 99, this hub knows up to 5: run a newer evenkeel-hub"), "{why}");
+    assert!(why.contains("has schema version 99, this hub knows up to 6: run a newer evenkeel-hub"), "{why}");
 }
 
 #[test]

@@ -429,8 +429,7 @@ async fn what_the_outbox_writes_is_in_nobodys_way() {
         let status = if n % 2 == 1 { Status::Error } else { Status::Compliant };
         hub.send(&[full("mw1", n, &[("sysctl/a", status)])]).await;
     }
-    let outbox = hub.json("/api/v1/outbox").await;
-    assert!(outbox["waiting"].as_i64().unwrap() > 20, "{outbox}");
+    waiting(&hub, |outbox| outbox["waiting"].as_i64().unwrap() > 20).await;
 }
 
 #[tokio::test]
