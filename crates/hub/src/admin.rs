@@ -176,7 +176,7 @@ pub fn treat(registry: &dyn Registry, deed: Deed, name_or_serial: &str, now: i64
     Ok(())
 }
 
-fn state(token: &Token, now: i64) -> &'static str {
+pub(crate) fn state(token: &Token, now: i64) -> &'static str {
     match token {
         _ if token.revoked => "revoked",
         _ if token.until <= now => "expired",
@@ -185,7 +185,7 @@ fn state(token: &Token, now: i64) -> &'static str {
     }
 }
 
-fn standing(one: &Issued, now: i64) -> &'static str {
+pub(crate) fn standing(one: &Issued, now: i64) -> &'static str {
     match one.mark {
         Some(mark) => mark.word(),
         None if one.banned => "banned",
@@ -195,7 +195,7 @@ fn standing(one: &Issued, now: i64) -> &'static str {
     }
 }
 
-fn when(ms: i64) -> String {
+pub(crate) fn when(ms: i64) -> String {
     Timestamp::from_unix_ms(ms).map_or_else(|| ms.to_string(), |at| at.to_string())
 }
 

@@ -9,6 +9,7 @@
 //! merge ─► news (same transaction) ─► tell (sort, group, send until taken) ─► webhooks, Slack, Alertmanager, forges
 //! ```
 
+pub mod accounts;
 pub mod admin;
 pub mod ca;
 pub mod config;
@@ -34,4 +35,6 @@ pub mod who;
 pub mod wire;
 pub mod writer;
 
-pub use serve::{ServeError, Served, open, registry, serve, slots_of, telling, view_of, wall_clock};
+pub use serve::{
+    ServeError, Served, accounts_of, open, registry, serve, slots_of, telling, view_of, wall_clock,
+};

@@ -2,11 +2,13 @@
 
 mod operate;
 mod silences;
+mod user;
 
 use clap::{Args, Parser, Subcommand};
 use evenkeel_hub::admin::{self, Deed, Wanted};
 use evenkeel_hub::ca;
 use evenkeel_hub::config::{self, Config, ConfigError, Location, Overrides};
+use evenkeel_hub::store::accounts::{Change, Entry};
 use evenkeel_hub::writer::chain;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -55,6 +57,20 @@ enum Command {
         place: Place,
         #[command(subcommand)]
         command: silences::Command,
+    },
+    /// People who may sign in, and tokens for their programs
+    User {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: user::UserCommand,
+    },
+    /// Tell who did what
+    Audit {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        args: user::AuditArgs,
     },
     /// Who has slots of the fleet, and freeing one that its node will not give back.
     Slots {
@@ -222,6 +238,12 @@ fn main() -> ExitCode {
         Command::Token { place, command } => beside(&place, |store| token(store, command)),
         Command::Node { place, command } => beside(&place, |store| node(store, command)),
         Command::Silence { place, command } => beside(&place, |store| silences::run(store, command)),
+        Command::User { place, command } => {
+            beside(&place, |store| user::user(evenkeel_hub::accounts_of(store)?.as_ref(), command, now()))
+        }
+        Command::Audit { place, args } => {
+            beside(&place, |store| user::audit(evenkeel_hub::accounts_of(store)?.as_ref(), &args))
+        }
         Command::Slots { place, command } => slots(place, command),
     }
 }
@@ -294,23 +316,36 @@ fn token(store: &Location, command: TokenCommand) -> Done {
             let labels = labels.map(|labels| labels.0).unwrap_or_default();
             let wanted = Wanted { nodes, labels, expires, uses };
             let (id, secret) = admin::create(registry.as_ref(), &wanted, now())?;
+            let new = format!("uses {}, nodes {}, labels {:?}", wanted.uses, wanted.nodes, wanted.labels);
+            note(store, "token_create", &id, Some(new))?;
             eprintln!("token {id}; it is not shown again");
             say(&format!("{secret}\n"))
         }
         TokenCommand::List(how) => say(&admin::tokens(registry.as_ref(), how.json, now())?),
-        TokenCommand::Revoke { id } => Ok(admin::revoke(registry.as_ref(), &id)?),
+        TokenCommand::Revoke { id } => {
+            admin::revoke(registry.as_ref(), &id)?;
+            note(store, "token_revoke", &id, None)
+        }
     }
 }
 
 fn node(store: &Location, command: NodeCommand) -> Done {
     let registry = evenkeel_hub::registry(store)?;
-    let (deed, who) = match command {
+    let (deed, word, who) = match command {
         NodeCommand::List(how) => return say(&admin::nodes(registry.as_ref(), how.json, now())?),
-        NodeCommand::Ban { who } => (Deed::Ban, who),
-        NodeCommand::Unban { who } => (Deed::Unban, who),
-        NodeCommand::Remove { name } => (Deed::Remove, name),
+        NodeCommand::Ban { who } => (Deed::Ban, "node_ban", who),
+        NodeCommand::Unban { who } => (Deed::Unban, "node_unban", who),
+        NodeCommand::Remove { name } => (Deed::Remove, "node_remove", name),
     };
-    Ok(admin::treat(registry.as_ref(), deed, &who, now())?)
+    admin::treat(registry.as_ref(), deed, &who, now())?;
+    note(store, word, &who, None)
+}
+
+/// A line in the audit log.
+fn note(store: &Location, what: &str, about: &str, new: Option<String>) -> Done {
+    let entry = Entry { new, ..user::entry(what, about, now()) };
+    evenkeel_hub::accounts_of(store)?.change(&Change::None, &entry)?;
+    Ok(())
 }
 
 fn slots(place: Place, command: SlotsCommand) -> ExitCode {

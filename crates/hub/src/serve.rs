@@ -1,5 +1,6 @@
 //! From a configuration to a running hub, and its end: within a second, with nothing acknowledged lost.
 
+use crate::accounts::Desk;
 use crate::ca::{Authority, CaError, ServerIdentity};
 use crate::config::{Config, Location};
 use crate::door::{self, TlsError};
@@ -8,9 +9,12 @@ use crate::metrics::Metrics;
 use crate::quota::Quota;
 use crate::roll::{Roll, Rolled};
 use crate::slots::Slots;
-use crate::store::postgres::{PgRegistry, PgSlots, PgStore, PgTelling, PgView};
+use crate::store::accounts::Accounts;
+use crate::store::postgres::{PgAccounts, PgRegistry, PgSlots, PgStore, PgTelling, PgView};
 use crate::store::registry::Registry;
-use crate::store::sqlite::{SqliteRegistry, SqliteSlots, SqliteStore, SqliteTelling, SqliteView};
+use crate::store::sqlite::{
+    SqliteAccounts, SqliteRegistry, SqliteSlots, SqliteStore, SqliteTelling, SqliteView,
+};
 use crate::store::telling::Telling;
 use crate::store::{SlotBook, Store, StoreError, View};
 use crate::tell::Teller;
@@ -101,6 +105,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     store.note_up(clock())?;
     let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
     let telling = telling_of(at)?;
+    let accounts = Desk::new(accounts_at(at)?);
     let metrics = Arc::new(Metrics::default());
     let roll = Arc::new(Roll::load(view.as_ref())?);
     let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
@@ -122,6 +127,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         listeners: Arc::new(Semaphore::new(LISTENERS)),
         slots,
         registry,
+        accounts,
         authority,
         certificate_life,
         quota,
@@ -175,6 +181,22 @@ fn telling_of(at: &Location) -> Result<Arc<dyn Telling>, StoreError> {
     Ok(match at {
         Location::Sqlite(path) => Arc::new(SqliteTelling::open(path)?),
         Location::Postgres(address) => Arc::new(PgTelling::new(address)),
+    })
+}
+
+/// The accounts and the audit log of the store at `at`, for commands beside a running hub.
+///
+/// # Errors
+/// When the store cannot be opened or made.
+pub fn accounts_of(at: &Location) -> Result<Arc<dyn Accounts>, ServeError> {
+    drop(store(at)?);
+    Ok(accounts_at(at)?)
+}
+
+fn accounts_at(at: &Location) -> Result<Arc<dyn Accounts>, StoreError> {
+    Ok(match at {
+        Location::Sqlite(path) => Arc::new(SqliteAccounts::open(path)?),
+        Location::Postgres(address) => Arc::new(PgAccounts::new(address)),
     })
 }
 

@@ -13,7 +13,7 @@ use evenkeel_hub::door;
 use evenkeel_hub::http::{Hub, router};
 use evenkeel_hub::metrics::Metrics;
 use evenkeel_hub::quota::Quota;
-use evenkeel_hub::store::sqlite::{SqliteRegistry, SqliteStore, SqliteTelling, SqliteView};
+use evenkeel_hub::store::sqlite::{SqliteAccounts, SqliteRegistry, SqliteStore, SqliteTelling, SqliteView};
 use evenkeel_hub::store::{Result, Store, StoreError, Tx, View};
 use evenkeel_hub::who::Came;
 use evenkeel_hub::writer::{QUEUE, Writer};
@@ -87,6 +87,7 @@ async fn lab(path: &Path) -> Lab {
         view: view.clone(),
         slots,
         registry: Arc::new(SqliteRegistry::open(path).unwrap()),
+        accounts: evenkeel_hub::accounts::Desk::new(Arc::new(SqliteAccounts::open(path).unwrap())),
         authority: None,
         certificate_life: CERTIFICATE_LIFE,
         quota: Quota::new(10),

@@ -5,14 +5,19 @@ pub(crate) use api::encode;
 mod enroll;
 mod fleet;
 mod fleet_lock;
+mod gate;
 mod ingest;
 mod list;
 pub(crate) use list::{address, next};
 mod live;
 pub use live::LISTENERS;
+mod needs;
 mod pages;
+mod sign_in;
 mod telling;
+pub use needs::{NEEDS, Need};
 
+use crate::accounts::Desk;
 use crate::ca::Authority;
 use crate::gauges::Looked;
 use crate::liveness::HubTimes;
@@ -28,7 +33,7 @@ use crate::writer::{Clock, Writer, chain};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -52,6 +57,8 @@ pub struct Hub {
     pub slots: Slots,
     /// Who may speak.
     pub registry: Arc<dyn Registry>,
+    /// Who may look and act.
+    pub accounts: Desk,
     /// Who signs certificates; nobody on a hub that speaks plain HTTP alone.
     pub authority: Option<Arc<Authority>>,
     /// How long a node's certificate holds.
@@ -230,7 +237,9 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/metrics", get(metrics))
         .route("/live", get(live::live))
         .merge(pages::routes())
+        .merge(sign_in::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
+        .layer(from_fn_with_state(Arc::clone(&hub), gate::gate))
         .layer(DefaultBodyLimit::max(crate::wire::BODY_CAP))
         .layer(from_fn(guard))
         .with_state(hub)

@@ -2,7 +2,9 @@
 
 use super::list::{Asked, Params};
 use super::{Hub, Problem, fleet};
+use crate::accounts::Who;
 use crate::pages;
+use crate::store::accounts::Role;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -41,7 +43,7 @@ fn asset(kind: &'static str, text: &'static str) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], text)
 }
 
-fn html(text: pages::Page) -> Response {
+pub(super) fn html(text: pages::Page) -> Response {
     match text {
         Ok(text) => {
             let kind = HeaderValue::from_static("text/html; charset=utf-8");
@@ -52,6 +54,13 @@ fn html(text: pages::Page) -> Response {
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made").into_response()
         }
     }
+}
+
+/// The page for somebody who is known and may not.
+pub(super) fn refused(who: &Who, needed: Role) -> Response {
+    let mut answer = html(pages::refused(who, needed));
+    *answer.status_mut() = StatusCode::FORBIDDEN;
+    answer
 }
 
 /// A page, or the one that says that there is none.

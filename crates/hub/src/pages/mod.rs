@@ -1,6 +1,7 @@
 //! The pages: made on the server, whole without a script. What nodes wrote is text: escaped by the templates, and
 //! control and direction characters are made visible before, so that no value can pass for another.
 
+mod admin;
 mod drift;
 mod fleet;
 mod git;
@@ -14,6 +15,7 @@ mod wall;
 mod words;
 pub(crate) use words::shown;
 
+pub(crate) use admin::{Line, account, admin, audit, refused, sign_in};
 pub(crate) use drift::drift;
 pub(crate) use fleet::fleet;
 pub(crate) use incident::{Span, incident};

@@ -4,6 +4,7 @@
 //! implementations and nowhere else. SQLite is asked row by row, as that costs nothing in one process; PostgreSQL is
 //! asked once for a whole batch (`batch`).
 
+pub mod accounts;
 pub mod batch;
 pub mod postgres;
 pub mod registry;

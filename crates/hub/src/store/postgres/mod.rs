@@ -3,6 +3,7 @@
 //!
 //! A database that is away is an error of its own: requests are answered "try again" and nothing waits for it.
 
+mod accounts;
 mod address;
 mod days;
 mod desk;
@@ -17,6 +18,7 @@ mod telling;
 mod tls;
 mod view;
 
+pub use accounts::PgAccounts;
 pub use address::{Address, Tls};
 pub use registry::PgRegistry;
 pub use slots::PgSlots;

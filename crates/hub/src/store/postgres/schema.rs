@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::store::{Result, StoreError};
 
 /// One step per version; `schema_version` has a row for each that was taken.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     // 1: nodes as they stand and what every heartbeat changes of them, items as they stand, what changed.
     r#"CREATE TABLE nodes (
          id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -131,7 +131,41 @@ pub(super) const MIGRATIONS: [&str; 6] = [
          until bigint NOT NULL,
          body  text NOT NULL                        -- JSON
        );"#,
+    SIGN_IN,
 ];
+
+/// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.
+const SIGN_IN: &str = r#"CREATE TABLE accounts (
+         name  text COLLATE "C" PRIMARY KEY,
+         role  text NOT NULL,                       -- viewer, operator, admin
+         tiers text NOT NULL,                       -- JSON; none means every one
+         hash  text NOT NULL,                       -- of the password, argon2id
+         made  bigint NOT NULL
+       );
+       CREATE TABLE passes (
+         hash    text COLLATE "C" PRIMARY KEY,      -- SHA-256 of the pass
+         id      text COLLATE "C" NOT NULL,
+         account text COLLATE "C" NOT NULL,
+         kind    text NOT NULL,                     -- session, token
+         made    bigint NOT NULL,
+         seen    bigint NOT NULL,
+         until   bigint NOT NULL
+       );
+       CREATE INDEX passes_by_account ON passes (account);
+       CREATE TABLE audit (
+         id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+         at     bigint NOT NULL,
+         who    text NOT NULL,
+         origin text NOT NULL,
+         what   text NOT NULL,
+         about  text NOT NULL,
+         old    text,
+         new    text
+       );
+       CREATE FUNCTION audit_stays() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN RAISE EXCEPTION 'the audit log is only added to'; END $$;
+       CREATE TRIGGER audit_stays BEFORE UPDATE OR DELETE ON audit
+         FOR EACH ROW EXECUTE FUNCTION audit_stays();"#;
 
 /// The advisory lock under which the schema is changed: any number that is always the same.
 pub(super) const LOCK: i64 = 0x6576_656e_6b65_656c;

@@ -1,5 +1,6 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
+mod accounts;
 mod registry;
 mod schema;
 mod slots;
@@ -7,6 +8,7 @@ mod telling;
 mod tx;
 mod view;
 
+pub use accounts::SqliteAccounts;
 pub use registry::SqliteRegistry;
 pub use slots::SqliteSlots;
 pub use telling::SqliteTelling;

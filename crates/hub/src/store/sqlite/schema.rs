@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -131,7 +131,39 @@ pub(super) const MIGRATIONS: [&str; 6] = [
        until INTEGER NOT NULL,
        body  TEXT NOT NULL            -- JSON
      ) WITHOUT ROWID;",
+    SIGN_IN,
 ];
+
+/// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.
+const SIGN_IN: &str = "CREATE TABLE accounts (
+       name  TEXT PRIMARY KEY,
+       role  TEXT NOT NULL,           -- viewer, operator, admin
+       tiers TEXT NOT NULL,           -- JSON; none means every one
+       hash  TEXT NOT NULL,           -- of the password, argon2id
+       made  INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE TABLE passes (
+       hash    TEXT PRIMARY KEY,      -- SHA-256 of the pass
+       id      TEXT NOT NULL,
+       account TEXT NOT NULL,
+       kind    TEXT NOT NULL,         -- session, token
+       made    INTEGER NOT NULL,
+       seen    INTEGER NOT NULL,
+       until   INTEGER NOT NULL
+     ) WITHOUT ROWID;
+     CREATE INDEX passes_by_account ON passes (account);
+     CREATE TABLE audit (
+       id     INTEGER PRIMARY KEY AUTOINCREMENT,
+       at     INTEGER NOT NULL,
+       who    TEXT NOT NULL,
+       origin TEXT NOT NULL,
+       what   TEXT NOT NULL,
+       about  TEXT NOT NULL,
+       old    TEXT,
+       new    TEXT
+     );
+     CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
+     CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;";
 
 /// Takes the steps that are missing, each in a transaction of its own.
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
@@ -196,7 +228,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 6: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 7: run a newer evenkeel-hub"
         );
     }
 }
