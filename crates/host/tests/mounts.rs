@@ -217,18 +217,33 @@ fn what_lies_below_is_copied_into_an_empty_share_with_an_owner() {
         return;
     }
     let (mut host, folder) = start();
-    let target = covered_folder(&mut host, folder.path(), &["-icon 1.png", "b.png"]);
+    let target = covered_folder(&mut host, folder.path(), &["-icon 1.png", "-icon 2.png", "b.png"]);
+    host.perform(&Step::Unmount { target: target.clone() }).unwrap();
+    let shipped = "cd \"$0\"; touch -d @1000000000 ./-*; mkdir -p -m 0750 sub/empty sub/deep; echo x > sub/deep/x; ln -s b.png link";
+    sh(&shipped.replace("$0", &target.display().to_string()));
+    mount(&mut host, "tmpfs", "x", &target, &["size=1m"]);
     std::fs::write(target.join(".export-id"), "").unwrap();
     assert!(inside(&host, &target, Some(".export-id")).unwrap().empty, "but for its sentinel");
-    // A copy that was cut short before: it counts as nothing, and is made anew.
-    sh(&format!("mkdir '{0}/.evenkeel-seed' && touch '{0}/.evenkeel-seed/b.png'", target.display()));
+    // A copy that was cut short before: the folder counts as empty, what is whole is kept, and the rest is made anew.
+    let cut = "cd \"$0\"; mkdir .evenkeel-seed; cd .evenkeel-seed; touch b.png
+        printf 'kept so far' > ./-2; touch -d @1000000000 ./-2; mv ./-2 './-icon 2.png'";
+    sh(&cut.replace("$0", &target.display().to_string()));
     assert!(inside(&host, &target, Some(".export-id")).unwrap().empty);
     let (sentinel, owner) = (Some(".export-id".to_owned()), Some("nobody".to_owned()));
     host.perform(&Step::Seed { path: target.clone(), sentinel, owner, group: None }).unwrap();
     assert_eq!(std::fs::read_to_string(target.join("-icon 1.png")).unwrap(), "-icon 1.png");
     assert_eq!(std::fs::read_to_string(target.join("b.png")).unwrap(), "b.png");
     let listed = sh(&format!("cd '{}' && stat -c '%U %n' -- * .e*", target.display()));
-    assert_eq!(listed, "nobody -icon 1.png\nnobody b.png\nroot .export-id\n");
+    let nobodys =
+        ["-icon 1.png", "-icon 2.png", "b.png", "link", "sub"].map(|name| format!("nobody {name}\n"));
+    assert_eq!(listed, nobodys.concat() + "root .export-id\n");
+    assert_eq!(std::fs::read_to_string(target.join("-icon 2.png")).unwrap(), "kept so far");
+    let deep =
+        sh(&format!("cd '{}' && stat -c '%U %a %n' sub sub/* sub/deep/x && readlink link", target.display()));
+    assert_eq!(
+        deep,
+        "nobody 755 sub\nnobody 750 sub/deep\nnobody 750 sub/empty\nnobody 644 sub/deep/x\nb.png\n"
+    );
     assert!(!inside(&host, &target, Some(".export-id")).unwrap().empty);
 }
 

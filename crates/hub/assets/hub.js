@@ -48,7 +48,23 @@ const soon = () => {
   clearTimeout(due);
   due = setTimeout(refresh, Math.random() * 500);
 };
-new EventSource("/live").addEventListener("change", soon);
-// Silence is no event, and a page that comes back to the front may be old.
+// A browser has few connections to one hub for all its tabs: only a page that is looked at holds one.
+let news;
+const listen = () => {
+  if (news || document.hidden) return;
+  news = new EventSource("/live");
+  news.addEventListener("change", soon);
+};
+const rest = () => {
+  news?.close();
+  news = undefined;
+};
+addEventListener("pagehide", rest);
+addEventListener("pageshow", listen);
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return rest();
+  listen();
+  soon();
+});
+// Silence is no event: nodes that fall silent are found by asking.
 setInterval(refresh, 20000);
-document.addEventListener("visibilitychange", soon);

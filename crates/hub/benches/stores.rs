@@ -153,7 +153,7 @@ fn run(reports: usize, lab: &Lab<'_>) {
 
 fn writer(store: Box<dyn Store>) -> Writer {
     let metrics = Arc::new(Metrics::default());
-    Writer::start(store, Duration::from_hours(24), Arc::new(|| T0), metrics).unwrap().0
+    Writer::start(store, Duration::from_hours(24), Arc::new(|| T0), metrics, false).unwrap().0
 }
 
 fn floor(label: &str, reports: usize, mut insert: impl FnMut(&[String])) {

@@ -2,6 +2,7 @@
 
 use crate::slots::is_group;
 use crate::store::postgres::Address;
+use crate::tell::sinks::Sink;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -36,6 +37,10 @@ pub struct File {
     pub keep_days: u32,
     /// How many nodes of a group may be disturbed at once, by group; one where nothing is said.
     pub slots: BTreeMap<String, u32>,
+    /// Who is told.
+    pub sinks: Vec<Sink>,
+    /// How people reach the pages: `https://hub.example.org`.
+    pub public_url: Option<String>,
 }
 
 impl Default for File {
@@ -49,6 +54,8 @@ impl Default for File {
             allow_plain_http: false,
             keep_days: 30,
             slots: BTreeMap::new(),
+            sinks: vec![],
+            public_url: None,
         }
     }
 }
@@ -124,6 +131,10 @@ pub struct Config {
     pub keep: Duration,
     /// How many slots a group has.
     pub slots: BTreeMap<String, u32>,
+    /// Who is told.
+    pub sinks: Vec<Sink>,
+    /// How people reach the pages.
+    pub public_url: Option<String>,
 }
 
 /// What is wrong with a configuration.
@@ -198,6 +209,20 @@ pub enum ConfigError {
     /// `keep_days` is 0.
     #[error("keep_days: 0 would keep no history at all; the least is 1")]
     KeepNothing,
+    /// A sink cannot be told.
+    #[error("sinks: {name:?}: {why}")]
+    Sink {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// `public_url` is no address.
+    #[error("public_url: {url:?} is no address; write for example https://hub.example.org")]
+    PublicUrl {
+        /// What it says.
+        url: String,
+    },
     /// `slots` says something that no group can have.
     #[error(
         "slots: {group:?}: {slots} is not for a group of nodes: write a name of A-Z, a-z, 0-9, `.`, `_`, `-` and 1 or more"
@@ -268,6 +293,7 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
     if let Some((group, &slots)) = file.slots.iter().find(|(group, slots)| !is_group(group) || **slots == 0) {
         return Err(ConfigError::Slots { group: group.clone(), slots });
     }
+    told(&file.sinks, file.public_url.as_deref())?;
     Ok(Config {
         listen,
         tls,
@@ -277,6 +303,35 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
         store,
         keep: Duration::from_secs(u64::from(file.keep_days) * 86_400),
         slots: file.slots,
+        sinks: file.sinks,
+        public_url: file.public_url,
+    })
+}
+
+/// Whether telling holds together.
+fn told(sinks: &[Sink], public_url: Option<&str>) -> Result<(), ConfigError> {
+    let web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+    if let Some(url) = public_url.filter(|url| !web(url)) {
+        return Err(ConfigError::PublicUrl { url: url.to_owned() });
+    }
+    for (at, sink) in sinks.iter().enumerate() {
+        if sinks[..at].iter().any(|other| other.name == sink.name) {
+            return Err(ConfigError::Sink {
+                name: sink.name.clone(),
+                why: "its name is there twice".to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether every sink has what it needs: a mistake is better found when the hub starts than when somebody is to be told.
+///
+/// # Errors
+/// Which has not, and what.
+pub fn try_sinks(config: &Config) -> Result<(), ConfigError> {
+    config.sinks.iter().try_for_each(|sink| {
+        sink.try_files().map_err(|why| ConfigError::Sink { name: sink.name.clone(), why })
     })
 }
 

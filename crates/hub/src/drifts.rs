@@ -142,6 +142,12 @@ impl Lately {
         Ok(Self { rows, restless })
     }
 
+    /// Whether more changed within the hour than is read.
+    #[must_use]
+    pub fn cut(&self) -> bool {
+        self.rows.len() == ENTRIES
+    }
+
     fn of(&self, node: i64, item: &str) -> Restless {
         self.restless.get(&(node, item.to_owned())).copied().unwrap_or_default()
     }

@@ -2,8 +2,9 @@
 
 use crate::drifts::Open;
 use crate::liveness::HubTimes;
-use crate::roll::{Line, Roll, Tally};
+use crate::roll::{Facets, Filter, Line, Roll, Tally};
 use crate::slots::Slots;
+use crate::store::telling::Telling;
 use crate::store::{NodeRow, Result, View};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +18,8 @@ pub(crate) struct Look<'a> {
     pub(crate) roll: &'a Roll,
     /// Who holds what.
     pub(crate) slots: &'a Slots,
+    /// What is told, and what is not.
+    pub(crate) telling: &'a dyn Telling,
     /// What is dear and kept for a while.
     pub(crate) kept: &'a Kept,
     /// When it is.
@@ -27,6 +30,12 @@ impl Look<'_> {
     /// Every node counted, with the [`WORST`] of them.
     pub(crate) fn tally(&self) -> Result<Arc<Tally>> {
         self.keep(&self.kept.tally, || Ok(Arc::new(self.roll.tally(WORST, self.times))))
+    }
+
+    /// How many nodes each choice beside a filter would leave.
+    pub(crate) fn facets(&self, filter: &Filter) -> Facets {
+        let count = || self.roll.facets(filter, self.times);
+        if self.roll.len() < LARGE { count() } else { self.kept.facets.get(filter, count) }
     }
 
     /// An answer that is kept for a while on a large fleet, and found anew on a small one.
@@ -53,6 +62,8 @@ pub(crate) const WORST: usize = 12;
 pub struct Kept {
     /// Every node counted.
     tally: Memo<Arc<Tally>>,
+    /// The facets of the filters that were asked for last.
+    facets: Memos<Filter, Facets>,
     /// How many invariants do not hold.
     pub(crate) broken: Memo<usize>,
     /// Every open drift.
@@ -96,20 +107,66 @@ impl<T: Clone> Memo<T> {
     }
 }
 
+/// How many questions of one sort have their answers kept.
+const QUESTIONS: usize = 64;
+
+/// Answers to questions of one sort, each kept as [`Memo`] keeps one.
+#[derive(Debug)]
+pub(crate) struct Memos<K, T>(Mutex<HashMap<K, (T, Instant)>>);
+
+impl<K, T> Default for Memos<K, T> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, T: Clone> Memos<K, T> {
+    /// The answer that is kept, or a new one. Nobody waits for another's question.
+    pub(crate) fn get(&self, question: &K, find: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let kept = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((answer, _)) = kept().get(question).filter(|(_, until)| began < *until) {
+            return answer.clone();
+        }
+        let answer = find();
+        let took = began.elapsed();
+        if took >= CHEAP {
+            let mut kept = kept();
+            kept.retain(|_, (_, until)| began < *until);
+            if kept.len() < QUESTIONS {
+                let until = began + took.saturating_mul(SHARE).min(MOST);
+                kept.insert(question.clone(), (answer.clone(), until));
+            }
+        }
+        answer
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{CHEAP, Memo};
+    use super::{CHEAP, Memo, Memos};
 
     #[test]
     fn what_was_dear_is_kept_and_what_was_cheap_is_found_anew() {
         let memo = Memo::default();
         assert_eq!(memo.get(|| Ok(1)).unwrap(), 1);
         let dear = || {
-            std::thread::sleep(CHEAP * 2);
+            std::thread::sleep(CHEAP * 10);
             Ok(2)
         };
         assert_eq!(memo.get(dear).unwrap(), 2);
         assert_eq!(memo.get(|| Ok(3)).unwrap(), 2);
+    }
+
+    #[test]
+    fn each_question_has_its_own_answer() {
+        let memos = Memos::default();
+        let dear = |answer| {
+            std::thread::sleep(CHEAP * 10);
+            answer
+        };
+        assert_eq!((memos.get(&"a", || dear(1)), memos.get(&"b", || dear(2))), (1, 2));
+        assert_eq!((memos.get(&"a", || 3), memos.get(&"c", || 4), memos.get(&"c", || 5)), (1, 4, 5));
     }
 }

@@ -1,6 +1,7 @@
 //! `evenkeel-hub`: the command line. Everything it does is in the library.
 
 mod operate;
+mod silences;
 mod user;
 
 use clap::{Args, Parser, Subcommand};
@@ -49,6 +50,13 @@ enum Command {
         place: Place,
         #[command(subcommand)]
         command: NodeCommand,
+    },
+    /// Silences and waivers: what is off and is not to be told
+    Silence {
+        #[command(flatten)]
+        place: Place,
+        #[command(subcommand)]
+        command: silences::Command,
     },
     /// People who may sign in, and tokens for their programs
     User {
@@ -229,6 +237,7 @@ fn main() -> ExitCode {
         Command::Ca(command) => end(authority(command).map_err(|why| chain(why.as_ref()))),
         Command::Token { place, command } => beside(&place, |store| token(store, command)),
         Command::Node { place, command } => beside(&place, |store| node(store, command)),
+        Command::Silence { place, command } => beside(&place, |store| silences::run(store, command)),
         Command::User { place, command } => {
             beside(&place, |store| user::user(evenkeel_hub::accounts_of(store)?.as_ref(), command, now()))
         }
@@ -251,7 +260,7 @@ fn end(ended: Result<(), String>) -> ExitCode {
 
 fn serve(args: Serve) -> ExitCode {
     log();
-    match settle(args) {
+    match settle(args).and_then(|config| config::try_sinks(&config).map(|()| config)) {
         Ok(config) => end(run(&config)),
         Err(why) => bad(&why),
     }

@@ -1,7 +1,8 @@
 //! What the hub tells of itself, for Prometheus. Labels come from closed lists, never from what a node sent.
 
-use crate::liveness;
-use crate::roll::{OPEN, Tally};
+use crate::gauges::{Gauges, Looked};
+use crate::liveness::{self, HubTimes};
+use crate::roll::OPEN;
 use crate::who::Shut;
 use crate::wire::Kind;
 use prometheus_client::encoding::{EncodeLabelSet, text::encode};
@@ -33,6 +34,13 @@ struct ShutLabel {
     why: &'static str,
 }
 
+/// The sink's name is the configuration's.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ToldLabels {
+    sink: String,
+    result: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct LivenessLabel {
     liveness: &'static str,
@@ -59,6 +67,9 @@ pub struct Metrics {
     nodes: Family<LivenessLabel, Gauge>,
     open: Family<StatusLabel, Gauge>,
     rss: Gauge,
+    told: Family<ToldLabels, Counter>,
+    /// The fleet, and telling.
+    pub gauges: Gauges,
 }
 
 impl Default for Metrics {
@@ -77,6 +88,8 @@ impl Default for Metrics {
             nodes: Family::default(),
             open: Family::default(),
             rss: Gauge::default(),
+            told: Family::default(),
+            gauges: Gauges::default(),
             registry: Registry::default(),
         };
         registry.register("events", "Events by type and by what became of them", it.events.clone());
@@ -91,12 +104,18 @@ impl Default for Metrics {
         registry.register_with_unit("commit", help, Unit::Seconds, it.commit_seconds.clone());
         registry.register("nodes", "Nodes by liveness", it.nodes.clone());
         registry.register("open_items", "Items that want somebody's eye, by status", it.open.clone());
+        registry.register(
+            "told",
+            "Tries to tell somebody, by sink and by what became of them",
+            it.told.clone(),
+        );
         registry.register_with_unit(
             "resident_memory",
             "Resident set of the hub",
             Unit::Bytes,
             it.rss.clone(),
         );
+        it.gauges.register(&mut registry);
         Self { registry, ..it }
     }
 }
@@ -138,25 +157,44 @@ impl Metrics {
         self.not_let_in.inc();
     }
 
+    /// Makes a sink known: a counter that begins with its first one is none that a rate sees.
+    pub fn tells(&self, sink: &str) {
+        for result in ["taken", "not_taken", "given_up"] {
+            drop(self.told.get_or_create(&ToldLabels { sink: sink.to_owned(), result }));
+        }
+    }
+
+    /// Counts a try to tell a sink.
+    pub fn told(&self, sink: &str, result: &'static str) {
+        self.told.get_or_create(&ToldLabels { sink: sink.to_owned(), result }).inc();
+    }
+
     /// Counts a request that was one too many.
     pub fn too_many(&self) {
         self.too_many.inc();
     }
 
-    /// Everything as text, with the nodes as they stand now.
+    /// Everything as text, with what was looked up as it stands now; nothing of nodes where the store could not be read.
     ///
     /// # Errors
     /// When the text cannot be written.
-    pub fn render(&self, tally: &Tally, depth: i64) -> Result<String, std::fmt::Error> {
+    pub fn render(
+        &self,
+        looked: Option<&Looked>,
+        hub: HubTimes,
+        depth: i64,
+    ) -> Result<String, std::fmt::Error> {
+        self.gauges.set(looked, hub);
         self.queue.set(depth);
         if let Some(bytes) = resident_bytes() {
             self.rss.set(bytes);
         }
-        for (kind, count) in liveness::ALL.into_iter().zip(tally.liveness) {
+        let all = looked.map(|looked| looked.fleet.all.clone()).unwrap_or_default();
+        for (kind, count) in liveness::ALL.into_iter().zip(all.liveness) {
             let label = LivenessLabel { liveness: liveness::word(kind) };
             self.nodes.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        for (status, count) in OPEN.into_iter().zip(tally.all.open) {
+        for (status, count) in OPEN.into_iter().zip(all.open) {
             let label = StatusLabel { status: status.word() };
             self.open.get_or_create(&label).set(i64::try_from(count).unwrap_or(i64::MAX));
         }

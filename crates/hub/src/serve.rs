@@ -10,10 +10,15 @@ use crate::quota::Quota;
 use crate::roll::{Roll, Rolled};
 use crate::slots::Slots;
 use crate::store::accounts::Accounts;
-use crate::store::postgres::{PgAccounts, PgRegistry, PgSlots, PgStore, PgView};
+use crate::store::postgres::{PgAccounts, PgRegistry, PgSlots, PgStore, PgTelling, PgView};
 use crate::store::registry::Registry;
-use crate::store::sqlite::{SqliteAccounts, SqliteRegistry, SqliteSlots, SqliteStore, SqliteView};
+use crate::store::sqlite::{
+    SqliteAccounts, SqliteRegistry, SqliteSlots, SqliteStore, SqliteTelling, SqliteView,
+};
+use crate::store::telling::Telling;
 use crate::store::{SlotBook, Store, StoreError, View};
+use crate::tell::Teller;
+use crate::tell::sinks::Sink;
 use crate::who::Came;
 use crate::writer::{Clock, Writer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -25,7 +30,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
@@ -99,12 +104,19 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     // Also makes what the store needs for today.
     store.note_up(clock())?;
     let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
+    let telling = telling_of(at)?;
     let accounts = Desk::new(accounts_at(at)?);
     let metrics = Arc::new(Metrics::default());
     let roll = Arc::new(Roll::load(view.as_ref())?);
     let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
-    let (writer, thread) =
-        Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics)).map_err(ServeError::Start)?;
+    if let Some(dir) = &config.tls {
+        let shown = crate::ca::show(dir)?;
+        let ms = |at: time::OffsetDateTime| evenkeel_report::Timestamp::new(at).unix_ms();
+        metrics.gauges.set_ends(ms(shown.until), ms(shown.server_until));
+    }
+    let tells = config.sinks.iter().any(Sink::by_message);
+    let (writer, thread) = Writer::start(store, keep, Arc::clone(&clock), Arc::clone(&metrics), tells)
+        .map_err(ServeError::Start)?;
     let started = clock();
     let (certificate_life, quota) = (config.certificate_life, Quota::new(config.requests_per_second));
     let hub = Arc::new(Hub {
@@ -119,6 +131,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         authority,
         certificate_life,
         quota,
+        telling,
         metrics,
         clock,
         started,
@@ -152,6 +165,22 @@ fn registry_of(at: &Location) -> Result<Arc<dyn Registry>, StoreError> {
     Ok(match at {
         Location::Sqlite(path) => Arc::new(SqliteRegistry::open(path)?),
         Location::Postgres(address) => Arc::new(PgRegistry::new(address)),
+    })
+}
+
+/// What is kept of telling in the store at `at`, for commands beside a running hub.
+///
+/// # Errors
+/// When the store cannot be opened or made.
+pub fn telling(at: &Location) -> Result<Arc<dyn Telling>, ServeError> {
+    drop(store(at)?);
+    Ok(telling_of(at)?)
+}
+
+fn telling_of(at: &Location) -> Result<Arc<dyn Telling>, StoreError> {
+    Ok(match at {
+        Location::Sqlite(path) => Arc::new(SqliteTelling::open(path)?),
+        Location::Postgres(address) => Arc::new(PgTelling::new(address)),
     })
 }
 
@@ -224,11 +253,12 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     let asked = config.clone();
     let opened = tokio::task::spawn_blocking(move || open(&asked, wall_clock())).await;
     let Served { hub, writer } = opened.map_err(|why| ServeError::Start(std::io::Error::other(why)))??;
-    let doors = doors(config).await?;
+    let doors = doors(config)?;
     let said = doors.iter().map(Door::address).collect::<Vec<_>>().join(", ");
     tracing::info!(store = %config.store, "listening on {said}");
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("Listening on {said}"))]);
 
+    let teller = teller(config, &hub)?;
     let (graceful, router) = (Arc::new(GracefulShutdown::new()), router(hub));
     let open = |door: Door| {
         tokio::spawn(door::open(door.listener, door.kind, router.clone(), Arc::clone(&graceful)))
@@ -240,6 +270,11 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
         _ = interrupt.recv() => {}
     }
     notify(&[NotifyState::Stopping, NotifyState::Status("Ending")]);
+    // What it was about to tell is lent, and told by whoever comes next.
+    if let Some(teller) = teller {
+        teller.abort();
+        let _ = teller.await;
+    }
     for door in open.drain(..) {
         door.abort();
         let _ = door.await;
@@ -257,6 +292,16 @@ pub async fn serve(config: &Config) -> Result<(), ServeError> {
     Ok(())
 }
 
+/// Starts telling, where somebody is to be told.
+fn teller(config: &Config, hub: &Arc<Hub>) -> Result<Option<tokio::task::JoinHandle<()>>, ServeError> {
+    if config.sinks.is_empty() {
+        return Ok(None);
+    }
+    let made = Teller::new(Arc::clone(hub), &config.sinks, config.public_url.clone());
+    let teller = made.map_err(|why| ServeError::Start(std::io::Error::other(why)))?;
+    Ok(Some(tokio::spawn(teller.run())))
+}
+
 /// A place where somebody may come in.
 struct Door {
     listener: TcpListener,
@@ -265,10 +310,10 @@ struct Door {
 }
 
 impl Door {
-    async fn at(addresses: &[SocketAddr], kind: door::Kind) -> Result<Self, ServeError> {
+    fn at(addresses: &[SocketAddr], kind: door::Kind) -> Result<Self, ServeError> {
         let at = || addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let listening = |source| ServeError::Listen { at: at(), source };
-        let listener = TcpListener::bind(addresses).await.map_err(listening)?;
+        let listener = listen(addresses).map_err(listening)?;
         let at = listener.local_addr().map_err(listening)?;
         Ok(Self { listener, at, kind })
     }
@@ -279,18 +324,40 @@ impl Door {
     }
 }
 
-async fn doors(config: &Config) -> Result<Vec<Door>, ServeError> {
+/// How many connections may wait to be taken in. After an outage a whole fleet comes at once, and whoever finds no room
+/// tries again only a second later; the kernel's own `somaxconn` may allow fewer.
+const WAITING: u32 = 4096;
+
+/// Listens on the first of these addresses that can be had.
+fn listen(addresses: &[SocketAddr]) -> std::io::Result<TcpListener> {
+    let one = |at: &SocketAddr| {
+        let socket = if at.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(*at)?;
+        socket.listen(WAITING)
+    };
+    let mut last = std::io::Error::from(std::io::ErrorKind::InvalidInput);
+    for at in addresses {
+        match one(at) {
+            Ok(listener) => return Ok(listener),
+            Err(why) => last = why,
+        }
+    }
+    Err(last)
+}
+
+fn doors(config: &Config) -> Result<Vec<Door>, ServeError> {
     let Some(dir) = &config.tls else {
-        return Ok(vec![Door::at(&config.listen, door::Kind::Plain(Came::Trusted)).await?]);
+        return Ok(vec![Door::at(&config.listen, door::Kind::Plain(Came::Trusted))?]);
     };
     let identity = ServerIdentity::load(dir)?;
     let left = identity.until - time::OffsetDateTime::now_utc();
     if left < SOON {
         tracing::warn!(until = %identity.until, "the hub's own certificate ends soon: evenkeel-hub ca renew --name …");
     }
-    let mut doors = vec![Door::at(&config.listen, door::Kind::Tls(door::tls(identity)?)).await?];
+    let mut doors = vec![Door::at(&config.listen, door::Kind::Tls(door::tls(identity)?))?];
     if !config.pages.is_empty() {
-        doors.push(Door::at(&config.pages, door::Kind::Plain(Came::Plain)).await?);
+        doors.push(Door::at(&config.pages, door::Kind::Plain(Came::Plain))?);
     }
     Ok(doors)
 }

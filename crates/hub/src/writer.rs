@@ -78,7 +78,7 @@ pub struct Outage {
 }
 
 impl Writer {
-    /// Starts the thread. It ends, having written what waits, when every `Writer` is gone.
+    /// Starts the thread; `tells` says whether news is kept for somebody to tell it. It ends, having written what waits, when every `Writer` is gone.
     ///
     /// # Errors
     /// When the thread cannot be started.
@@ -87,14 +87,26 @@ impl Writer {
         keep: Duration,
         clock: Clock,
         metrics: Arc<Metrics>,
+        tells: bool,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, jobs) = sync_channel(QUEUE);
         let depth = Arc::new(AtomicI64::new(0));
         let outage = Arc::default();
         let writer = Self { queue, depth: Arc::clone(&depth), outage: Arc::clone(&outage) };
         let (due, answered) = (Instant::now(), clock());
-        let desk =
-            Desk { store, jobs, keep, clock, metrics, depth, prune_at: due, note_at: due, outage, answered };
+        let desk = Desk {
+            store,
+            jobs,
+            keep,
+            clock,
+            metrics,
+            depth,
+            tells,
+            prune_at: due,
+            note_at: due,
+            outage,
+            answered,
+        };
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || desk.run())?;
         Ok((writer, thread))
     }
@@ -137,6 +149,7 @@ struct Desk {
     clock: Clock,
     metrics: Arc<Metrics>,
     depth: Arc<AtomicI64>,
+    tells: bool,
     prune_at: Instant,
     note_at: Instant,
     outage: Arc<Mutex<Outage>>,
@@ -181,7 +194,8 @@ impl Desk {
     fn write(&mut self, batch: Vec<Job>) {
         let began = Instant::now();
         let requests: Vec<&[Incoming]> = batch.iter().map(|job| job.events.as_slice()).collect();
-        let written = commit(self.store.as_mut(), &requests, (self.clock)());
+        let now = (self.clock)();
+        let written = commit_and_tell(self.store.as_mut(), &requests, now, self.tells);
         self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
         self.watch(written.as_ref().err());
         match written {
@@ -270,6 +284,19 @@ fn reply(job: Job, answer: Result<Written, WriteError>) {
 /// # Errors
 /// When the store fails; then nothing is stored.
 pub fn commit(store: &mut dyn Store, requests: &[&[Incoming]], now: i64) -> Result<Vec<Written>, StoreError> {
+    commit_and_tell(store, requests, now, false)
+}
+
+/// The same; where it `tells`, what changed is noted as news in the same transaction.
+///
+/// # Errors
+/// When the store fails; then nothing is stored.
+pub fn commit_and_tell(
+    store: &mut dyn Store,
+    requests: &[&[Incoming]],
+    now: i64,
+    tells: bool,
+) -> Result<Vec<Written>, StoreError> {
     let mut answers = vec![];
     let touches = touches(requests);
     store.transaction(&mut |tx| {
@@ -283,6 +310,9 @@ pub fn commit(store: &mut dyn Store, requests: &[&[Incoming]], now: i64) -> Resu
                     Incoming::Report(event) => merge::report(tx, event, now)?,
                     Incoming::Beat(event) => merge::beat(tx, event, now)?,
                 };
+                for news in outcome.news.iter().filter(|_| tells) {
+                    tx.tell(outcome.node, news)?;
+                }
                 answer.duplicate.push(outcome.duplicate);
                 // The last word counts: a later event of the same request may have settled it.
                 answer.want_full.retain(|name| name != event.node_name());

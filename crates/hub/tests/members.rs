@@ -248,8 +248,9 @@ async fn of_two_machines_under_one_name_the_one_that_was_let_in_last_is_believed
 }
 
 async fn a_certificate_is_renewed_with_itself_and_no_use_after_its_end(kind: Kind) {
-    let hub = TlsHub::start_with(kind, &["--certificate-life", "3s"]);
+    let hub = TlsHub::start_with(kind, &["--certificate-life", "8s"]);
     let old = hub.member(&hub.token(&[]), "mw1").await;
+    let born = tokio::time::Instant::now();
     assert_eq!(hub.send(&old.client, &[full("mw1", 1)]).await.0, 200);
     let (key, csr) = request();
     let renew = |client: reqwest::Client| {
@@ -258,13 +259,14 @@ async fn a_certificate_is_renewed_with_itself_and_no_use_after_its_end(kind: Kin
     };
     let nobody = renew(hub.client(None)).await.unwrap();
     assert_eq!(nobody.status(), 401);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // The new one lives for as long after the old one's end.
+    tokio::time::sleep(Duration::from_secs(5)).await;
     let given: serde_json::Value = renew(old.client.clone()).await.unwrap().json().await.unwrap();
     let new = format!("{}{}", key.serialize_pem(), given["certificate"].as_str().unwrap());
     let new = hub.client(Some(&new));
     assert_eq!(hub.send(&new, &[full("mw1", 2)]).await.0, 200);
-    tokio::time::sleep(Duration::from_secs(2)).await;
     // On the connection that is open still, and at a new handshake.
+    tokio::time::sleep_until(born + Duration::from_millis(8500)).await;
     let (code, problem) = hub.send(&old.client, &[full("mw1", 3)]).await;
     assert_eq!((code, word(&problem)), (401, "unknown_certificate"));
     let late = hub.client(Some(&old.pem)).post(format!("{}/v1/renew", hub.url)).json(&json!({"csr": csr}));

@@ -1,35 +1,26 @@
-//! The pages and the user API on the real router over both stores: what is picked, counted, grouped and exported, and
-//! that whatever nodes write stays text.
+//! The pages on the real router over both stores: what they say, what they group and time, and that whatever nodes write
+//! stays text.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 
-use axum::body::{Body, to_bytes};
+use axum::body::Body;
 use axum::http::Request;
+use common::lab::{Lab, crowd, names_of, off, sentence, told};
 use common::stores::{Kind, Where};
-use common::{T0, beat, item, report, seq, source};
-use evenkeel_hub::config::{File, Overrides, settle};
-use evenkeel_hub::http::{Hub, router};
+use common::{T0, beat, item, seq};
+use evenkeel_hub::http::router;
 use evenkeel_hub::wire::Incoming;
-use evenkeel_hub::writer::Clock;
-use evenkeel_report::{Drift, Event, Item, Layer, Report, Scope, Status, Sync, Timestamp};
+use evenkeel_report::{Drift, Event, Layer, Report, Status, Sync, Timestamp};
 use futures_util::StreamExt as _;
-use proptest::prelude::*;
-use proptest::strategy::ValueTree as _;
-use proptest::test_runner::{Config, TestRunner};
-use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tower_service::Service as _;
 
 on_every_store! {
     every_page_has_something_to_say_before_any_node_has_spoken
-    the_filter_narrows_and_a_facet_counts_what_each_choice_would_leave
-    pages_of_any_filter_are_complete_in_order_and_without_duplicates
-    a_node_is_even_in_the_list_exactly_when_its_own_page_says_so
-    exports_have_every_node_and_no_cell_is_a_formula
     one_drift_is_told_once_for_every_node_that_has_it
     a_closed_drift_tells_how_long_it_stood_and_one_that_comes_back_is_flapping
     a_rollout_tells_how_far_a_commit_has_come_and_who_is_behind
@@ -38,93 +29,6 @@ on_every_store! {
     whatever_nodes_write_stays_text_on_every_page
     what_the_hub_knew_before_it_was_restarted_is_on_its_pages
     a_page_that_waits_is_told_of_a_change_and_not_of_a_heartbeat
-    what_is_misspelt_is_refused_with_what_is_known
-}
-
-/// A hub without a socket, with a clock that is set by hand.
-struct Lab {
-    hub: Arc<Hub>,
-    now: Arc<AtomicI64>,
-}
-
-impl Lab {
-    fn new(at: &Where) -> Self {
-        let file = File { store: at.url(), ..File::default() };
-        let config = settle(file, Overrides::default()).unwrap();
-        let now = Arc::new(AtomicI64::new(T0));
-        let clock: Clock = {
-            let now = Arc::clone(&now);
-            Arc::new(move || now.load(Ordering::SeqCst))
-        };
-        // Opening blocks, which is forbidden where a runtime runs.
-        let hub = std::thread::spawn(move || evenkeel_hub::open(&config, clock).unwrap().hub).join().unwrap();
-        Self { hub, now }
-    }
-
-    fn later(&self, ms: i64) {
-        self.now.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    async fn tell(&self, events: impl IntoIterator<Item = Event<Report>>) {
-        let events = events.into_iter().map(|event| Incoming::Report(Box::new(event))).collect();
-        self.hub.writer.write(events).await.unwrap();
-    }
-
-    /// The code, the type and the text of an answer.
-    async fn ask(&self, path: &str, accept: &str) -> (u16, String, String) {
-        let request = Request::get(path).header("accept", accept).body(Body::empty()).unwrap();
-        let answer = router(Arc::clone(&self.hub)).call(request).await.unwrap();
-        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
-        let policy = answer.headers()["content-security-policy"].to_str().unwrap();
-        assert!(policy.starts_with("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
-        let code = answer.status().as_u16();
-        let body = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
-        (code, kind, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    async fn page(&self, path: &str) -> String {
-        let (code, kind, text) = self.ask(path, "text/html").await;
-        assert_eq!((code, kind.as_str()), (200, "text/html; charset=utf-8"), "{path}: {text}");
-        text
-    }
-
-    async fn json(&self, path: &str) -> Value {
-        let (code, _, text) = self.ask(path, "*/*").await;
-        assert_eq!(code, 200, "{path}: {text}");
-        serde_json::from_str(&text).unwrap()
-    }
-
-    /// The nodes on every page of a list, as the addresses lead from one to the next.
-    async fn walk(&self, start: &str) -> Vec<Value> {
-        let (mut url, mut found) = (start.to_owned(), vec![]);
-        loop {
-            let page = self.json(&url).await;
-            found.extend(page["nodes"].as_array().unwrap().iter().cloned());
-            match page["next"].as_str() {
-                Some(next) => next.clone_into(&mut url),
-                None => return found,
-            }
-        }
-    }
-}
-
-fn names_of(page: &Value) -> Vec<String> {
-    page["nodes"].as_array().unwrap().iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect()
-}
-
-/// The sentence at the top of a page.
-fn sentence(page: &str) -> &str {
-    page.split_once("<h1").unwrap().1.split_once('>').unwrap().1.split_once("</h1>").unwrap().0
-}
-
-fn told(name: &str, n: u64, items: &[Item]) -> Event<Report> {
-    report(name, seq(7, n), Scope::Full, items.to_vec(), items)
-}
-
-fn off(id: &str, status: Status, observed: &str) -> Item {
-    let mut one = item(id, status);
-    one.drift[0].observed = Some(observed.to_owned());
-    one
 }
 
 const PAGES: [&str; 7] = ["/", "/nodes", "/drift", "/rollout", "/invariants", "/incident", "/wall"];
@@ -148,188 +52,6 @@ async fn every_page_has_something_to_say_before_any_node_has_spoken(kind: Kind) 
     assert_eq!(lab.json("/api/v1/drift").await["open"]["groups"], json!([]));
     assert_eq!(lab.ask("/api/v1/rollout/abc", "*/*").await.0, 404);
     assert_eq!(lab.ask("/rollout/abc", "text/html").await.0, 404);
-}
-
-async fn the_filter_narrows_and_a_facet_counts_what_each_choice_would_leave(kind: Kind) {
-    let at = Where::new(kind);
-    let lab = Lab::new(&at);
-    let fine = [item("a", Status::Compliant)];
-    let (pending, error) = ([item("a", Status::Pending)], [item("a", Status::Error)]);
-    lab.tell([told("db1", 1, &fine), told("db2", 1, &error), told("mw1", 1, &pending)]).await;
-    lab.later(200_000);
-    let mut nowhere = told("mw2", 1, &fine);
-    nowhere.data.node.tier = String::new();
-    nowhere.data.spec.sync = Sync::OutOfSync;
-    lab.tell([told("mw3", 1, &pending), nowhere]).await;
-
-    let of = async |query: &str| names_of(&lab.json(&format!("/api/v1/nodes?{query}")).await);
-    assert_eq!(of("").await, ["db1", "db2", "mw1", "mw2", "mw3"]);
-    assert_eq!(of("tier=database").await, ["db1", "db2"]);
-    assert_eq!(of("tier=-").await, ["mw2"]);
-    assert_eq!(of("tier=").await.len(), 5, "what is empty narrows nothing");
-    assert_eq!(of("liveness=silent").await, ["db1", "db2", "mw1"]);
-    assert_eq!(of("liveness=quiet&status=open").await, ["db2", "mw1"]);
-    assert_eq!(of("status=pending&liveness=online").await, ["mw3"]);
-    assert_eq!(of("sync=out_of_sync").await, ["mw2"]);
-    assert_eq!(of("q=MW&even=no").await, ["mw1", "mw2", "mw3"]);
-    assert_eq!(of("commit=1111111111111111&q=db").await, ["db1", "db2"]);
-    assert_eq!(of("commit=2222").await, Vec::<String>::new());
-
-    let page = lab.page("/nodes?liveness=silent&status=open").await;
-    assert_eq!(sentence(&page), "2 of 5 nodes");
-    let chip = |label: &str, count: usize| format!("{label} <span class=\"dim\">{count}</span>");
-    // With the rest of the filter as it is: 2 silent and 1 online are open; of the silent, 1 is compliant.
-    for (label, count) in
-        [("silent", 2), ("online", 1), ("open", 2), ("compliant", 1), ("database", 1), ("middleware", 1)]
-    {
-        assert!(page.contains(&chip(label, count)), "{label} {count}: {page}");
-    }
-    // And what a choice says is what its address leads to.
-    for choice in page.split("<a class=\"chip\" href=\"").skip(1) {
-        let (href, rest) = choice.split_once("\">").unwrap();
-        let count = rest.split_once("<span class=\"dim\">").unwrap().1.split_once('<').unwrap().0;
-        let there = lab.page(&href.replace("&#38;", "&")).await;
-        assert_eq!(sentence(&there).split(' ').next().unwrap(), count, "{href}");
-    }
-    let page = lab.page("/nodes?q=nobody").await;
-    assert!(page.contains("No node fits"), "{page}");
-    assert_eq!(sentence(&page), "None of 5 nodes fits");
-}
-
-/// Nodes of every sort, some of the same name.
-async fn crowd(lab: &Lab) {
-    let statuses = [Status::Compliant, Status::Pending, Status::NonCompliant, Status::Error];
-    let syncs = [Sync::Synced, Sync::OutOfSync, Sync::Failed, Sync::Unknown];
-    let tiers = ["edge", "core", "", "ärger & co"];
-    for (at, wait) in [(0..40, 70_000), (40..80, 20_000), (80..120, 0)] {
-        let events = at.map(|n: usize| {
-            let name = format!("n{}", n % 90);
-            let mut event = told(&name, 1, &[item("a", statuses[n * 7 % 4])]);
-            event.source = source(&format!("{n:03}"));
-            tiers[n * 5 % 4].clone_into(&mut event.data.node.tier);
-            event.data.spec.sync = syncs[n * 3 % 11 % 4];
-            event
-        });
-        lab.tell(events).await;
-        lab.later(wait);
-    }
-}
-
-async fn pages_of_any_filter_are_complete_in_order_and_without_duplicates(kind: Kind) {
-    let at = Where::new(kind);
-    let lab = Lab::new(&at);
-    crowd(&lab).await;
-    let all = lab.json("/api/v1/nodes?limit=1000").await["nodes"].as_array().unwrap().clone();
-    assert_eq!(all.len(), 120);
-    let one_of = |words: &'static [&'static str]| prop::sample::select(words);
-    let asked = (
-        one_of(&["", "edge", "core", "-", "ärger & co"]),
-        one_of(&["", "online", "late", "silent"]),
-        one_of(&["", "open", "compliant", "error"]),
-        one_of(&["", "synced", "failed"]),
-        one_of(&["", "n1", "N8"]),
-        1_usize..50,
-    );
-    let fits = |node: &Value, asked: &(&str, &str, &str, &str, &str, usize)| {
-        let open = ["pending", "non_compliant", "error"].contains(&node["status"].as_str().unwrap());
-        let tier = node["tier"].as_str().unwrap();
-        (asked.0.is_empty() || tier == asked.0 || (asked.0 == "-" && tier.is_empty()))
-            && (asked.1.is_empty() || node["liveness"] == asked.1)
-            && (asked.2.is_empty() || node["status"] == asked.2 || (asked.2 == "open" && open))
-            && (asked.3.is_empty() || node["spec"]["sync"] == asked.3)
-            && node["name"].as_str().unwrap().contains(&asked.4.to_lowercase())
-    };
-    let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
-    for _ in 0..60 {
-        let asked = asked.new_tree(&mut runner).unwrap().current();
-        let expected: Vec<_> = all.iter().filter(|node| fits(node, &asked)).collect();
-        let (tier, liveness, status, sync, q, limit) = asked;
-        let tier = tier.replace('ä', "%C3%A4").replace(' ', "%20").replace('&', "%26");
-        let query =
-            format!("tier={tier}&liveness={liveness}&status={status}&sync={sync}&q={q}&limit={limit}");
-        let found = lab.walk(&format!("/api/v1/nodes?{query}")).await;
-        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{asked:?}");
-    }
-    let keys: Vec<_> =
-        all.iter().map(|one| (one["name"].as_str().unwrap(), one["source"].as_str().unwrap())).collect();
-    assert!(keys.is_sorted(), "in the order of names and sources");
-
-    // The pages for people lead to the end as well.
-    let (mut url, mut seen) = ("/nodes?limit=50".to_owned(), 0);
-    while !url.is_empty() {
-        let page = lab.page(&url).await;
-        seen += page.matches("<th scope=\"row\">").count();
-        let next =
-            page.split("href=\"").find(|rest| rest.contains("rel=\"next\"") && rest.starts_with("/nodes?"));
-        url = next.map(|rest| rest.split('"').next().unwrap().replace("&#38;", "&")).unwrap_or_default();
-    }
-    assert_eq!(seen, 120);
-}
-
-async fn a_node_is_even_in_the_list_exactly_when_its_own_page_says_so(kind: Kind) {
-    let at = Where::new(kind);
-    let lab = Lab::new(&at);
-    crowd(&lab).await;
-    let uneven: BTreeSet<_> = lab
-        .walk("/api/v1/nodes?even=no&limit=40")
-        .await
-        .iter()
-        .map(|node| node["name"].as_str().unwrap().to_owned())
-        .collect();
-    let all = lab.json("/api/v1/nodes?limit=1000").await;
-    let mut by_page = BTreeSet::new();
-    for node in all["nodes"].as_array().unwrap() {
-        let source = node["source"].as_str().unwrap().replace(':', "%3A");
-        let page = lab.page(&format!("/nodes/{source}")).await;
-        if sentence(&page).contains("is not even") {
-            by_page.insert(node["name"].as_str().unwrap().to_owned());
-        }
-    }
-    assert_eq!(uneven, by_page);
-    assert!(!uneven.is_empty() && uneven.len() < 90);
-    let count = lab.walk("/api/v1/nodes?even=no").await.len();
-    assert!(sentence(&lab.page("/").await).starts_with(&format!("{count} of 120 nodes are not even: ")));
-    let (_, _, metrics) = lab.ask("/metrics", "*/*").await;
-    let online = lab.walk("/api/v1/nodes?liveness=online").await.len();
-    assert!(metrics.contains(&format!("evenkeel_hub_nodes{{liveness=\"online\"}} {online}\n")), "{metrics}");
-    let errors = lab.walk("/api/v1/nodes?status=error").await.len();
-    assert!(
-        metrics.contains(&format!("evenkeel_hub_open_items{{status=\"error\"}} {errors}\n")),
-        "{metrics}"
-    );
-}
-
-async fn exports_have_every_node_and_no_cell_is_a_formula(kind: Kind) {
-    let at = Where::new(kind);
-    let lab = Lab::new(&at);
-    let fine = [item("a", Status::Compliant)];
-    lab.tell((0..1203).map(|n| told(&format!("mw{n:04}"), 1, &fine))).await;
-    let mut hostile = told("=cmd|' /C calc'!A0", 1, &fine);
-    hostile.data.node.tier = "a,\"b\"\nc".into();
-    lab.tell([hostile]).await;
-
-    let (code, kind, text) = lab.ask("/api/v1/nodes", "text/csv, */*;q=0.1").await;
-    assert_eq!((code, kind.as_str()), (200, "text/csv; charset=utf-8"));
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    assert_eq!(reader.headers().unwrap().iter().take(3).collect::<Vec<_>>(), ["name", "source", "tier"]);
-    let rows: Vec<_> = reader.records().map(Result::unwrap).collect();
-    assert_eq!(rows.len(), 1204);
-    assert_eq!((&rows[0][0], &rows[0][2]), ("'=cmd|' /C calc'!A0", "a,\"b\"\nc"));
-    assert_eq!((&rows[7][0], &rows[7][3], &rows[7][4]), ("mw0006", "online", "compliant"));
-
-    let (_, kind, text) = lab.ask("/api/v1/nodes?format=ndjson&q=mw1", "*/*").await;
-    assert_eq!(kind, "application/x-ndjson");
-    let names: Vec<_> =
-        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["name"].clone()).collect();
-    assert_eq!(names.len(), 203);
-    assert_eq!(names[0], "mw1000");
-    assert_eq!(
-        lab.ask("/api/v1/nodes?format=csv&limit=5", "*/*").await.2.lines().count(),
-        7,
-        "one name has a line's end"
-    );
-    assert_eq!(lab.ask("/api/v1/nodes?format=xml", "*/*").await.0, 400);
-    assert_eq!(lab.ask("/api/v1/nodes", "application/json").await.1, "application/json");
 }
 
 async fn one_drift_is_told_once_for_every_node_that_has_it(kind: Kind) {
@@ -470,6 +192,12 @@ async fn an_items_layers_stand_side_by_side(kind: Kind) {
     let disk = table.find("/etc/sysctl.d/99-evenkeel.conf").unwrap();
     let effect = table.find("<code>kernel-value</code>").unwrap();
     assert!(git < disk && disk < effect, "{table}");
+    assert!(!table.contains("href"), "nobody knows where this repository can be looked at");
+    let mut public = told("mw2", 1, &[off("sysctl/k", Status::Error, "7200")]);
+    public.data.spec.repo = "git@github.com:eden/spec.git".into();
+    lab.tell([public]).await;
+    let href = "href=\"https://github.com/eden/spec/blob/1111111111111111/fleet.yaml#L17\"";
+    assert!(lab.page("/nodes/mw2").await.contains(href));
     assert!(table.contains("<em>nothing</em>") && table.matches("<code>60</code>").count() == 1, "{table}");
 }
 
@@ -563,23 +291,4 @@ async fn a_page_that_waits_is_told_of_a_change_and_not_of_a_heartbeat(kind: Kind
     assert_eq!(next(1500).await, None, "a heartbeat changes nothing that a page shows");
     lab.tell([told("mw1", 2, &[item("a", Status::Error)])]).await;
     assert!(next(3000).await.unwrap().contains("event: change"));
-}
-
-async fn what_is_misspelt_is_refused_with_what_is_known(kind: Kind) {
-    let at = Where::new(kind);
-    let lab = Lab::new(&at);
-    for path in ["/nodes?teir=x", "/api/v1/nodes?teir=x", "/drift?teir=x"] {
-        let (code, _, text) = lab.ask(path, "*/*").await;
-        assert!(code == 400 && text.contains("teir") && text.contains("tier"), "{path}: {text}");
-    }
-    for (path, known) in [
-        ("/nodes?sync=fine", "out_of_sync"),
-        ("/nodes?even=maybe", "yes, no"),
-        ("/nodes?liveness=x", "missing"),
-    ] {
-        let (code, _, text) = lab.ask(path, "*/*").await;
-        assert!(code == 400 && text.contains(known), "{path}: {text}");
-    }
-    assert_eq!(lab.ask("/nodes?limit=many", "*/*").await.0, 400);
-    assert_eq!(lab.ask("/incident?minutes=0", "*/*").await.0, 400);
 }

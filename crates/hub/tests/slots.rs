@@ -116,7 +116,8 @@ async fn a_fact_that_differs_within_a_tier_is_told_with_who_says_what(kind: Kind
     let differs = json!([{"tier": "middleware", "item": "mount//srv/uploads",
                           "says": {"1001": ["mw1", "mw3"], "1005": ["mw2"]}}]);
     assert_eq!(broken(json_at(&hub, "/api/v1/invariants").await), differs);
-    let page = get(&hub, "/").await;
+    assert!(get(&hub, "/").await.contains("1 invariant does not hold"));
+    let page = get(&hub, "/invariants").await;
     assert!(
         page.contains("<code>1001</code> on mw1, mw3") && page.contains("<code>1005</code> on mw2"),
         "{page}"

@@ -13,7 +13,7 @@ use evenkeel_hub::door;
 use evenkeel_hub::http::{Hub, router};
 use evenkeel_hub::metrics::Metrics;
 use evenkeel_hub::quota::Quota;
-use evenkeel_hub::store::sqlite::{SqliteAccounts, SqliteRegistry, SqliteStore, SqliteView};
+use evenkeel_hub::store::sqlite::{SqliteAccounts, SqliteRegistry, SqliteStore, SqliteTelling, SqliteView};
 use evenkeel_hub::store::{Result, Store, StoreError, Tx, View};
 use evenkeel_hub::who::Came;
 use evenkeel_hub::writer::{QUEUE, Writer};
@@ -70,7 +70,8 @@ async fn lab(path: &Path) -> Lab {
         Disk { inner, gate: Arc::clone(&gate), failing: Arc::clone(&failing), commits: Arc::clone(&commits) };
     let metrics = Arc::new(Metrics::default());
     let keep = Duration::from_hours(24);
-    let (writer, _) = Writer::start(Box::new(disk), keep, Arc::new(|| T0), Arc::clone(&metrics)).unwrap();
+    let (writer, _) =
+        Writer::start(Box::new(disk), keep, Arc::new(|| T0), Arc::clone(&metrics), false).unwrap();
     let view = Arc::new(SqliteView::open(path).unwrap());
     let clock: evenkeel_hub::writer::Clock = Arc::new(|| T0);
     let slots = evenkeel_hub::slots_of(
@@ -90,6 +91,7 @@ async fn lab(path: &Path) -> Lab {
         authority: None,
         certificate_life: CERTIFICATE_LIFE,
         quota: Quota::new(10),
+        telling: Arc::new(SqliteTelling::open(path).unwrap()),
         metrics,
         clock,
         started: T0,

@@ -46,6 +46,8 @@ pub(super) struct DriftJson {
     open: Arc<Open>,
     /// Within the last hour, newest first.
     closed: Vec<Closed>,
+    /// Whether more changed within the hour than is read for one answer.
+    closed_cut: bool,
 }
 
 pub(super) async fn drift(
@@ -57,7 +59,7 @@ pub(super) async fn drift(
         let lately = Lately::read(look.view, look.times.now)?;
         let open = drifts::of(look, &filter, &item, &lately)?;
         let closed = lately.closed(look.view, look.roll, CLOSED)?;
-        Ok(DriftJson { open, closed })
+        Ok(DriftJson { open, closed, closed_cut: lately.cut() })
     });
     Ok(Json(answer.await?))
 }

@@ -14,10 +14,12 @@ pub use live::LISTENERS;
 mod needs;
 mod pages;
 mod sign_in;
+mod telling;
 pub use needs::{NEEDS, Need};
 
 use crate::accounts::Desk;
 use crate::ca::Authority;
+use crate::gauges::Looked;
 use crate::liveness::HubTimes;
 use crate::look::{Kept, Look};
 use crate::metrics::Metrics;
@@ -25,6 +27,7 @@ use crate::quota::Quota;
 use crate::roll::Roll;
 use crate::slots::Slots;
 use crate::store::registry::Registry;
+use crate::store::telling::Telling;
 use crate::store::{StoreError, View};
 use crate::writer::{Clock, Writer, chain};
 use axum::Router;
@@ -62,6 +65,8 @@ pub struct Hub {
     pub certificate_life: Duration,
     /// How often each may ask.
     pub quota: Quota,
+    /// What waits to be told, and what is not to be told.
+    pub telling: Arc<dyn Telling>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// The clock.
@@ -112,9 +117,11 @@ impl Hub {
     ) -> Result<T, Problem> {
         let (roll, kept, slots, times) =
             (Arc::clone(&self.roll), Arc::clone(&self.kept), self.slots.clone(), self.times());
+        let telling = Arc::clone(&self.telling);
         self.ask(move |view| {
             roll.refresh(view, times.now)?;
-            question(&Look { view, roll: &roll, slots: &slots, kept: &kept, times })
+            let telling = telling.as_ref();
+            question(&Look { view, roll: &roll, slots: &slots, telling, kept: &kept, times })
         })
         .await
     }
@@ -217,6 +224,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/steady-state", post(fleet_lock::leave))
         .route("/api/v1/slots", get(api::slots))
         .route("/api/v1/invariants", get(api::invariants))
+        .route("/api/v1/silences", get(telling::silences))
+        .route("/api/v1/outbox", get(telling::outbox))
         .route("/v1/enroll", post(enroll::enroll))
         .route("/v1/renew", post(enroll::renew))
         .route("/api/v1/drift", get(fleet::drift))
@@ -251,11 +260,19 @@ async fn guard(request: Request, next: Next) -> Response {
 }
 
 async fn metrics(State(hub): State<Arc<Hub>>) -> Result<Response, Problem> {
-    #[expect(clippy::redundant_closure_for_method_calls, reason = "the method is not general enough")]
-    let tally = hub.look(|look| look.tally()).await?;
+    let (metrics, members, vouches) =
+        (Arc::clone(&hub.metrics), Arc::clone(&hub.registry), hub.authority.is_some());
+    let looked = hub.look(move |look| {
+        if vouches {
+            metrics.gauges.look_at_members(members.as_ref(), look.times.now)?;
+        }
+        Looked::look(look)
+    });
+    // A store that is away is something to tell, and no reason to tell nothing.
+    let looked = looked.await.ok();
     let text = hub
         .metrics
-        .render(&tally, hub.writer.depth())
+        .render(looked.as_ref(), hub.times(), hub.writer.depth())
         .map_err(|_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the metrics could not be written"))?;
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(header::CONTENT_TYPE, kind)], text).into_response())

@@ -51,6 +51,8 @@ pub const NEEDS: &[(&str, Need, Need)] = &[
     ("/live", READ, Need::Closed),
     ("/api/v1/slots", READ, Need::Closed),
     ("/api/v1/invariants", READ, Need::Closed),
+    ("/api/v1/silences", READ, Need::Closed),
+    ("/api/v1/outbox", READ, Need::Closed),
     ("/api/v1/drift", READ, Need::Closed),
     ("/api/v1/rollout/{commit}", READ, Need::Closed),
     ("/api/v1/nodes", READ, Need::Closed),

@@ -1,6 +1,6 @@
 //! One heartbeat into its node's row. It never adds to the history, unless the spec in force is another.
 
-use super::{Outcome, Told, find_or_add, hear, history, judge, own_digest, supersedes};
+use super::{Outcome, Told, find_or_add, hear, history, judge, news, own_digest, supersedes};
 use crate::store::{Beat, NodeDoc, Place, Result, Tx, Voice};
 use evenkeel_report::{Event, Heartbeat, Seq};
 
@@ -14,7 +14,8 @@ pub fn beat(tx: &mut dyn Tx, event: &Event<Heartbeat>, now: i64) -> Result<Outco
     let at = event.time.unix_ms();
     // The time too: an agent may give every heartbeat between two reports the same id.
     if doc.beat.as_ref().is_some_and(|last| last.id == event.id && last.at == at) {
-        return Ok(Outcome { duplicate: true, want_full: doc.wants_full() });
+        let want_full = doc.wants_full();
+        return Ok(Outcome { duplicate: true, want_full, node: row.key, news: vec![] });
     }
     let data = &event.data;
     let voice = Voice { seq: data.seq, beat: true, at, got: now };
@@ -28,6 +29,7 @@ pub fn beat(tx: &mut dyn Tx, event: &Event<Heartbeat>, now: i64) -> Result<Outco
         digest: &data.state_digest,
         voice,
     };
+    let refused = news::refused(doc);
     if hear(doc, &told) {
         history::of_beat(tx, row.key, Place { seq: data.seq, sub: at.max(1) }, &data.spec, now)?;
     }
@@ -37,7 +39,8 @@ pub fn beat(tx: &mut dyn Tx, event: &Event<Heartbeat>, now: i64) -> Result<Outco
     let seen = tx.seen(row.key, row.doc.voice.seq.epoch)?;
     judge(&mut row.doc, &seen);
     tx.put_node(row.key, &row.doc)?;
-    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full() })
+    let news = news::of_spec(&row, refused.as_deref(), now);
+    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full(), node: row.key, news })
 }
 
 /// A node that says, later, a smaller number than before has lost part of its memory (a disk put back from a

@@ -8,11 +8,13 @@
 mod beat;
 mod history;
 mod items;
+pub mod news;
 mod report;
 
 pub use beat::beat;
 pub use report::report;
 
+use crate::store::telling::News;
 use crate::store::{NodeDoc, NodeRow, Ranges, Result, Tx, Voice};
 use evenkeel_report::{Agent, Counts, Node, Seq, SpecState, state_digest};
 
@@ -21,12 +23,16 @@ use evenkeel_report::{Agent, Counts, Node, Seq, SpecState, state_digest};
 const CLOCK_SET_BACK_MS: i64 = 60_000;
 
 /// What became of one event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
     /// Whether it had been stored before; then nothing was stored now.
     pub duplicate: bool,
     /// Whether the node should send a full report.
     pub want_full: bool,
+    /// The node's key.
+    pub node: i64,
+    /// What people may want to be told.
+    pub news: Vec<News>,
 }
 
 /// What a report and a heartbeat tell alike.
@@ -100,8 +106,12 @@ pub fn holes(doc: &NodeDoc, seen: &Ranges) -> Vec<(u64, u64)> {
 
 /// The digest of what the hub has, kept beside the node's own.
 fn own_digest(tx: &mut dyn Tx, node: i64) -> Result<String> {
-    let items: Vec<_> = tx.items(node)?.into_iter().filter_map(|(id, row)| items::as_told(id, row)).collect();
-    Ok(state_digest(&items))
+    Ok(digest_of(tx.items(node)?))
+}
+
+fn digest_of(items: items::Known) -> String {
+    let items: Vec<_> = items.into_iter().filter_map(|(id, row)| items::as_told(id, row)).collect();
+    state_digest(&items)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! One report into the rows.
 
-use super::{Outcome, Told, find_or_add, hear, history, items, judge, own_digest};
+use super::{Outcome, Told, digest_of, find_or_add, hear, history, items, judge, news};
 use crate::store::{NodeDoc, Result, Tx, Voice};
 use evenkeel_report::{Event, Report, Scope};
 
@@ -13,7 +13,8 @@ pub fn report(tx: &mut dyn Tx, event: &Event<Report>, now: i64) -> Result<Outcom
     let mut row = find_or_add(tx, &event.source, now)?;
     let mut seen = tx.seen(row.key, seq.epoch)?;
     if seen.contains(seq.n) {
-        return Ok(Outcome { duplicate: true, want_full: row.doc.wants_full() });
+        let want_full = row.doc.wants_full();
+        return Ok(Outcome { duplicate: true, want_full, node: row.key, news: vec![] });
     }
     let known = tx.items(row.key)?;
     let settled_before = seen.frontier();
@@ -26,13 +27,17 @@ pub fn report(tx: &mut dyn Tx, event: &Event<Report>, now: i64) -> Result<Outcom
         tx.drop_echoes(row.key, seq.epoch, settled_before, settled)?;
     }
     items::apply(tx, &row, &known, &event.data)?;
+    let refused = news::refused(&row.doc);
     retell(&mut row.doc, event, now);
-    row.doc.digest_own = own_digest(tx, row.key)?;
+    let after = tx.items(row.key)?;
+    let mut told = news::of_items(&row, &known, &after, event, now);
+    told.extend(news::of_spec(&row, refused.as_deref(), now));
+    row.doc.digest_own = digest_of(after);
     let current = row.doc.voice.seq.epoch;
     let seen = if current == seq.epoch { seen } else { tx.seen(row.key, current)? };
     judge(&mut row.doc, &seen);
     tx.put_node(row.key, &row.doc)?;
-    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full() })
+    Ok(Outcome { duplicate: false, want_full: row.doc.wants_full(), node: row.key, news: told })
 }
 
 /// What the report says of the whole node.

@@ -22,6 +22,8 @@ struct Drift {
     hidden: Vec<(&'static str, String)>,
     tags: Vec<String>,
     cut: bool,
+    /// Whether more changed within the hour than is read.
+    lately_cut: bool,
     groups: Vec<Line>,
     more: usize,
     closed: Vec<Done>,
@@ -122,6 +124,7 @@ pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page
         tags: params.iter().map(|(name, value)| format!("{name} {}", words::shown(value))).collect(),
         hidden: params,
         cut: open.cut,
+        lately_cut: lately.cut(),
         more: open.groups.len().saturating_sub(GROUPS),
         groups: open.groups.iter().take(GROUPS).map(|group| Line::new(group, look.times.now)).collect(),
         closed: closed.iter().map(|closed| Done::new(closed, look.times.now)).collect(),

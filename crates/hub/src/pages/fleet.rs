@@ -7,6 +7,7 @@ use crate::http::address;
 use crate::invariants;
 use crate::look::Look;
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
+use crate::store::telling::{Silence, State};
 use crate::store::{NodeRow, Result};
 use askama::Template;
 
@@ -27,6 +28,8 @@ struct Fleet {
     sentence: String,
     even: bool,
     none: bool,
+    /// Whether every node is shown; then they come first.
+    small: bool,
     refusals: Vec<Refusal>,
     tiers: Vec<Tier>,
     more_tiers: usize,
@@ -35,6 +38,8 @@ struct Fleet {
     more: Option<(usize, String)>,
     commits: Vec<Commit>,
     broken: usize,
+    /// Messages that nobody took.
+    untold: Option<String>,
     held: Vec<Held>,
     repairs: Vec<Repair>,
 }
@@ -114,15 +119,19 @@ pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
     let sentence = words::fleet(all, uneven, tally.all.open, &few, rows.first(), look.times);
     let left = uneven.saturating_sub(shown.len());
     let more = (all > ALL && left > 0).then(|| (left, address("/nodes", &[("even", "no".to_owned())])));
-    let nodes: Result<Vec<_>> = rows.iter().map(|row| line(look, row)).collect();
+    let silences = look.telling.silences(look.times.now)?;
+    let nodes: Result<Vec<_>> = rows.iter().map(|row| line(look, row, &silences)).collect();
     let held = look.slots.held()?;
     let count = || invariants::broken(look.view, look.roll, look.times).map(|all| all.len());
     let broken = look.keep(&look.kept.broken, count)?;
+    let given_up = look.telling.tallies()?.into_iter().filter(|one| one.state == State::Failed);
+    let given_up = given_up.map(|one| one.count);
     let page = Fleet {
         title: sentence.clone(),
         sentence,
         even: uneven == 0,
         none: all == 0,
+        small: all <= ALL,
         refusals: refusals(look, &tally)?,
         tiers: tally.tiers.iter().take(TIERS).map(|(name, tier)| Tier::new(name, tier)).collect(),
         more_tiers: tally.tiers.len().saturating_sub(TIERS),
@@ -131,6 +140,7 @@ pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
         more,
         commits: commits(&tally, COMMITS),
         broken,
+        untold: words::untold(given_up.sum()),
         held: held.values().flatten().take(SLOTS).map(|row| Held::new(row, look.times.now)).collect(),
         repairs: repairs(look)?,
     };
@@ -146,13 +156,15 @@ fn every(look: &Look<'_>) -> Vec<Line> {
 }
 
 /// A node with what is open on it.
-fn line(look: &Look<'_>, row: &NodeRow) -> Result<NodeLine> {
+fn line(look: &Look<'_>, row: &NodeRow, silences: &[Silence]) -> Result<NodeLine> {
     let mut open = vec![];
     if row.doc.counts.open() > 0 {
         let mut items = look.view.items(row.key)?;
         items.retain(|(_, item)| item.status.is_some_and(evenkeel_report::Status::is_open));
         items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
-        open.extend(items.iter().take(OPEN).map(|(id, item)| OpenItem::new(id, item, look.times.now)));
+        let shown =
+            |(id, item): &(String, _)| OpenItem::new(id, item, look.times.now).under(row, id, silences);
+        open.extend(items.iter().take(OPEN).map(shown));
     }
     Ok(NodeLine::new(row, open, look.times))
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod drift;
 mod fleet;
+mod git;
 mod incident;
 mod invariants;
 mod node;
@@ -12,6 +13,7 @@ mod rollout;
 mod view;
 mod wall;
 mod words;
+pub(crate) use words::shown;
 
 pub(crate) use admin::{Line, account, admin, audit, refused, sign_in};
 pub(crate) use drift::drift;

@@ -3,7 +3,7 @@
 use super::view::{self, Change, NodeLine, OpenItem, Refusal};
 use super::{Page, words};
 use crate::look::Look;
-use crate::store::Result;
+use crate::store::{ItemRow, Result};
 use askama::Template;
 use evenkeel_report::{Status, Sync};
 
@@ -46,9 +46,14 @@ pub(crate) fn node(look: &Look<'_>, name: &str) -> Result<Option<Page>> {
     items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
     let (open, quiet): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, item)| item.status.is_some_and(Status::is_open));
-    let told = |items: Vec<&(String, _)>| {
-        items.into_iter().map(|(id, item)| OpenItem::new(id, item, times.now)).collect()
+    let silences = look.telling.silences(times.now)?;
+    let in_force = row.doc.spec.observed_commit.as_deref();
+    let one = |(id, item): &(String, ItemRow)| {
+        let link = |at: &String| super::git::link(&row.doc.spec.repo, in_force, at);
+        let link = item.detail.declared_at.as_ref().and_then(link);
+        OpenItem { link, ..OpenItem::new(id, item, times.now).under(&row, id, &silences) }
     };
+    let told = |items: Vec<&(String, ItemRow)>| items.into_iter().map(one).collect();
     let changes = view.timeline(row.key, None, CHANGES + 1)?;
     let older = (changes.len() > CHANGES)
         .then(|| format!("/api/v1/nodes/{}/timeline?limit=1000", crate::http::encode(&row.source)));

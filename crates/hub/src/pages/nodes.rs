@@ -55,7 +55,7 @@ pub(crate) fn nodes(
     limit: usize,
 ) -> Result<Page> {
     let picked = look.roll.pick(filter, after, limit, look.times);
-    let counted = look.roll.facets(filter, look.times);
+    let counted = look.facets(filter);
     let rows = look.rows(&picked.lines)?;
     let params = filter.params();
     let value = |name: &str| params.iter().find(|(one, _)| *one == name).map(|(_, value)| value.clone());

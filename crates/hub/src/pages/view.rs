@@ -6,7 +6,9 @@ use crate::invariants::Broken;
 use crate::liveness::{self, HubTimes, flags, liveness};
 use crate::roll::Line;
 use crate::slots::node_of;
+use crate::store::telling::Silence;
 use crate::store::{Detail, HistoryRow, ItemRow, NodeRow, SPEC_ITEM, SlotRow};
+use crate::tell::silence;
 use evenkeel_report::{Drift, Layer, SpecState, Status, Sync, Timestamp};
 use std::collections::BTreeMap;
 
@@ -83,13 +85,24 @@ pub(super) struct OpenItem {
     pub(super) since: Option<When>,
     pub(super) reason: Option<String>,
     pub(super) declared_at: Option<String>,
+    /// Where that line can be looked at.
+    pub(super) link: Option<String>,
     pub(super) drift: Vec<Off>,
     pub(super) attempts: u32,
     pub(super) writer: Option<String>,
     pub(super) facts: Vec<(String, String)>,
+    pub(super) silenced: Option<String>,
 }
 
 impl OpenItem {
+    /// The same, with the silence that it is under: it is shown all the same.
+    pub(super) fn under(self, node: &NodeRow, id: &str, silences: &[Silence]) -> Self {
+        let (tier, name) = (&node.doc.node.tier, &node.doc.node.name);
+        let off = self.since.is_some();
+        let over = silences.iter().filter(|one| off && silence::matches(one, tier, name, id));
+        Self { silenced: over.max_by_key(|one| one.until).map(words::silenced), ..self }
+    }
+
     pub(super) fn new(id: &str, item: &ItemRow, now: i64) -> Self {
         let status = item.status.unwrap_or(Status::NotApplicable);
         let detail = &item.detail;
@@ -100,11 +113,13 @@ impl OpenItem {
             since: detail.since.map(|since| When::new(since.unix_ms(), now)),
             reason: detail.reason.as_deref().map(shown),
             declared_at: detail.declared_at.as_deref().map(shown),
+            link: None,
             drift: offs(&detail.drift),
             layers: layered(&detail.drift),
             attempts: detail.attempts,
             writer: detail.writer.as_ref().map(words::writer),
             facts: detail.facts.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
+            silenced: None,
         }
     }
 }

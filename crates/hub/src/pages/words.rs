@@ -1,12 +1,13 @@
 //! The plain sentences: whether things are even, and if not, what is the matter.
 
 use crate::liveness::{HubTimes, flags, liveness};
+use crate::store::telling::Silence;
 use crate::store::{NodeDoc, NodeRow};
-use evenkeel_report::{Liveness, Status, Sync, Writer};
+use evenkeel_report::{Liveness, Status, Sync, Timestamp, Writer};
 
 /// Text from a node, with control and direction characters made visible: one value is one line, and reads as
 /// what it is.
-pub(super) fn shown(text: &str) -> String {
+pub(crate) fn shown(text: &str) -> String {
     text.chars().fold(String::new(), |mut out, c| {
         let hidden = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{61c}');
         if c.is_control() || hidden {
@@ -79,6 +80,22 @@ pub(super) fn tier(name: &str) -> String {
 
 fn items(of: u64, word: &str) -> String {
     format!("{} {word}", count(usize::try_from(of).unwrap_or(usize::MAX), "item", "items"))
+}
+
+/// Why an item that is off is told to nobody, and until when.
+pub(super) fn silenced(one: &Silence) -> String {
+    let until = Timestamp::from_unix_ms(one.until).map(|until| until.to_string()).unwrap_or_default();
+    let word = if one.waiver { "waived" } else { "silenced" };
+    format!("{word} until {until} by {}: {}", shown(&one.owner), shown(&one.reason))
+}
+
+/// Messages that were given up.
+pub(super) fn untold(count: i64) -> Option<String> {
+    match count {
+        0 => None,
+        1 => Some("1 message was taken by nobody and given up".to_owned()),
+        count => Some(format!("{count} messages were taken by nobody and given up")),
+    }
 }
 
 /// How a status reads in a sentence.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub const NO_TIER: &str = "-";
 
 /// Which nodes are meant; every field narrows.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct Filter {
     tier: Option<String>,
     liveness: Option<Alive>,
@@ -24,13 +24,13 @@ pub struct Filter {
     q: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Worst {
     Open,
     Is(Status),
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Alive {
     /// Silent or missing.
     Quiet,

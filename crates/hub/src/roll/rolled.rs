@@ -1,6 +1,7 @@
 //! A store that enters into the roll whatever it commits.
 
 use super::{Line, Roll};
+use crate::store::telling::News;
 use crate::store::{HistoryRow, ItemRow, NodeDoc, NodeRow, Place, Ranges, Result, Store, Touch, Tx};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -110,6 +111,9 @@ impl Tx for Ear<'_> {
     }
     fn put_history(&mut self, node: i64, row: &HistoryRow) -> Result<()> {
         self.tx.put_history(node, row)
+    }
+    fn tell(&mut self, node: i64, news: &News) -> Result<()> {
+        self.tx.tell(node, news)
     }
     fn drop_echoes(&mut self, node: i64, epoch: u64, lo: u64, hi: u64) -> Result<()> {
         self.tx.drop_echoes(node, epoch, lo, hi)

@@ -2,7 +2,7 @@
 
 use super::{Line, Roll};
 use crate::liveness::{self, HubTimes};
-use evenkeel_report::Sync;
+use evenkeel_report::{Liveness, Sync};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -57,6 +57,10 @@ pub struct TierTally {
     pub open: [u64; 3],
     /// How many nodes have the newest commit they have seen in force.
     pub synced: usize,
+    /// How many nodes refuse the newest commit they have seen.
+    pub refusing: usize,
+    /// Nodes by liveness, in the order of [`liveness::ALL`].
+    pub liveness: [usize; liveness::ALL.len()],
 }
 
 /// One spec that was refused for the same reasons.
@@ -75,8 +79,6 @@ pub struct Tally {
     pub all: TierTally,
     /// By tier.
     pub tiers: BTreeMap<Arc<str>, TierTally>,
-    /// Nodes by liveness, in the order of [`liveness::ALL`].
-    pub liveness: [usize; 6],
     /// Which commit is in force on how many nodes; most first.
     pub commits: Vec<(Option<Arc<str>>, usize)>,
     /// What was refused; by most nodes first.
@@ -86,10 +88,14 @@ pub struct Tally {
 }
 
 impl TierTally {
-    fn count(&mut self, line: &Line, uneven: bool, quiet: bool) {
+    fn count(&mut self, line: &Line, uneven: bool, alive: Liveness) {
         self.nodes += 1;
         self.uneven += usize::from(uneven);
-        self.quiet += usize::from(quiet);
+        self.quiet += usize::from(matches!(alive, Liveness::Silent | Liveness::Missing));
+        self.refusing += usize::from(line.sync == Sync::Failed);
+        if let Some(at) = liveness::ALL.iter().position(|one| *one == alive) {
+            self.liveness[at] += 1;
+        }
         self.synced += usize::from(line.sync == Sync::Synced);
         for (sum, count) in self.open.iter_mut().zip(line.open) {
             *sum += u64::from(count);
@@ -111,16 +117,11 @@ impl Roll {
         for line in lines.by_name.values() {
             let severity = line.severity(times);
             let alive = line.liveness(times);
-            let quiet =
-                matches!(alive, evenkeel_report::Liveness::Silent | evenkeel_report::Liveness::Missing);
             if severity > 0 {
                 uneven.push((severity, line));
             }
-            tally.all.count(line, severity > 0, quiet);
-            tiers.of(&line.tier).count(line, severity > 0, quiet);
-            if let Some(at) = liveness::ALL.iter().position(|one| *one == alive) {
-                tally.liveness[at] += 1;
-            }
+            tally.all.count(line, severity > 0, alive);
+            tiers.of(&line.tier).count(line, severity > 0, alive);
             match &line.commit {
                 Some(commit) => *commits.of(commit) += 1,
                 None => without += 1,

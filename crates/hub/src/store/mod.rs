@@ -11,6 +11,7 @@ pub mod registry;
 mod rows;
 mod slots;
 pub mod sqlite;
+pub mod telling;
 
 pub use rows::{
     BY_THE_WAY, Beat, Detail, GONE, HistoryRow, ItemRow, Mark, NodeDoc, NodeRow, Place, Ranges, SPEC_ITEM,
@@ -158,6 +159,11 @@ pub trait Tx {
     /// # Errors
     /// When the store cannot be written.
     fn drop_echoes(&mut self, node: i64, epoch: u64, lo: u64, hi: u64) -> Result<()>;
+    /// News of a node, to be told.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    fn tell(&mut self, node: i64, news: &telling::News) -> Result<()>;
 }
 
 /// What the one writer does.

@@ -64,7 +64,7 @@ impl Cluster {
     }
 
     fn wait(&self) {
-        for _ in 0..600 {
+        for _ in 0..2400 {
             if self.dir.join("data/postmaster.pid").exists()
                 && try_sql(&self.url("postgres"), "SELECT 1").is_ok()
             {

@@ -10,6 +10,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
 pub mod cluster;
+pub mod lab;
+pub mod receiver;
 pub mod stores;
 pub mod tls;
 

@@ -12,6 +12,7 @@ pub use node::{Known, Run, Told};
 pub use pack::{Entry, Pack};
 pub(crate) use pack::{numbers, place};
 
+use super::telling::News;
 use super::{HistoryRow, ItemRow, NodeDoc, NodeRow, Place, Ranges, Result, Touch, Tx};
 use std::collections::{BTreeMap, HashMap};
 
@@ -218,6 +219,11 @@ impl Tx for Batch<'_> {
             self.at(node).haunt(&row.item);
         }
         self.at(node).write(row);
+        Ok(())
+    }
+
+    fn tell(&mut self, node: i64, news: &News) -> Result<()> {
+        self.at(node).news.push(news.clone());
         Ok(())
     }
 

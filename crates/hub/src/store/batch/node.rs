@@ -1,6 +1,7 @@
 //! What a batch has in memory of one node, and what it changed of it.
 
 use super::pack::{Pack, PackJson};
+use crate::store::telling::News;
 use crate::store::{HistoryRow, ItemRow, NodeDoc, Place, Ranges, SPEC_ITEM, Voice};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,6 +130,8 @@ pub struct Known {
     pub bottom: bool,
     /// What has to be written.
     pub changed: Changed,
+    /// What has to be told.
+    pub news: Vec<News>,
 }
 
 impl Known {
@@ -147,6 +150,7 @@ impl Known {
             floor: None,
             bottom: false,
             changed: Changed::default(),
+            news: vec![],
         }
     }
 
@@ -156,6 +160,7 @@ impl Known {
         self.stored.clear();
         (self.floor, self.bottom) = (None, false);
         self.changed = Changed::default();
+        self.news.clear();
     }
 
     /// Takes over `doc`, and notes which part of it is another.

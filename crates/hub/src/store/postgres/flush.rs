@@ -18,6 +18,7 @@ pub(super) struct Columns {
     dropped: (Vec<i64>, Vec<String>),
     replaced: Places,
     packs: Packs,
+    news: (Vec<String>, Vec<String>),
     /// The days that the packs belong to.
     pub(super) days: BTreeSet<i64>,
 }
@@ -89,6 +90,10 @@ impl Columns {
             columns.node(known)?;
             columns.items(known)?;
             columns.packs(known)?;
+            for news in &known.news {
+                columns.news.0.push(clean(&news.subject()));
+                columns.news.1.push(rows::json(news, "news")?);
+            }
         }
         Ok(columns)
     }
@@ -155,6 +160,7 @@ impl Columns {
             self.send_items(it),
             self.send_dropped(it),
             self.send_history(it),
+            self.send_news(it),
         )?;
         it.client.batch_execute("COMMIT").await
     }
@@ -194,6 +200,17 @@ impl Columns {
                     n = excluded.n, detail = excluded.detail";
         let text = it.prepared(text).await?;
         it.client.execute(&text, &[node, id, status, epoch, n, detail]).await
+    }
+
+    async fn send_news(&self, it: Asker<'_>) -> std::result::Result<u64, Error> {
+        let (subject, body) = &self.news;
+        if body.is_empty() {
+            return Ok(0);
+        }
+        let text = "INSERT INTO news (due, subject, body) SELECT 0, subject, body FROM \
+                    unnest($1::text[], $2::text[]) WITH ORDINALITY AS u(subject, body, at) ORDER BY at";
+        let text = it.prepared(text).await?;
+        it.client.execute(&text, &[subject, body]).await
     }
 
     async fn send_dropped(&self, it: Asker<'_>) -> std::result::Result<u64, Error> {

@@ -9,22 +9,26 @@ use crate::store::batch::{Entry, Ground, Known, Pack, numbers, place};
 use crate::store::{ItemRow, Place, Result, Touch};
 use std::collections::{BTreeMap, HashMap};
 
-/// How many items are kept in memory, of all nodes together.
-const ITEMS: usize = 200_000;
+/// How much is kept in memory, of all nodes together (bytes, about).
+const ROOM: usize = 48_000_000;
+/// What a node takes, without its items (bytes, about): a kilobyte as it is, and two of texts and small allocations.
+const NODE: usize = 3_000;
+/// What an item takes: its row, its id, and what is told of it.
+const ITEM: usize = 450;
 
 /// Nodes as this hub last wrote them.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
-    nodes: HashMap<String, Known>,
-    items: usize,
+    nodes: HashMap<String, Box<Known>>,
+    bytes: usize,
 }
 
 impl Cache {
     /// The node of `source`, if it was written `rev` times.
     fn take(&mut self, source: &str, rev: i64) -> Option<Known> {
         let known = self.nodes.remove(source)?;
-        self.items -= weight(&known);
-        (known.rev == rev).then_some(known)
+        self.bytes -= weight(&known);
+        (known.rev == rev).then_some(*known)
     }
 
     /// Keeps a node for the next batch.
@@ -32,25 +36,25 @@ impl Cache {
         known.rev += i64::from(known.changed.any());
         known.settle();
         let weight = weight(&known);
-        if self.items + weight > ITEMS {
+        if self.bytes + weight > ROOM {
             // Which half does not matter: what is missing is loaded.
             let mut every_other = false;
             self.nodes.retain(|_, _| {
                 every_other = !every_other;
                 every_other
             });
-            self.items = self.nodes.values().map(self::weight).sum();
+            self.bytes = self.nodes.values().map(|known| self::weight(known)).sum();
         }
-        self.items += weight;
-        if let Some(old) = self.nodes.insert(known.source.clone(), known) {
-            self.items -= self::weight(&old);
+        self.bytes += weight;
+        if let Some(old) = self.nodes.insert(known.source.clone(), Box::new(known)) {
+            self.bytes -= self::weight(&old);
         }
     }
 }
 
-/// What a node counts for: itself, its items and its ghosts.
+/// What a node takes: itself, its items and its ghosts.
 fn weight(known: &Known) -> usize {
-    1 + known.items.as_ref().map_or(0, BTreeMap::len) + known.told.ghosts.len()
+    NODE + ITEM * known.items.as_ref().map_or(0, BTreeMap::len) + ITEM / 4 * known.told.ghosts.len()
 }
 
 /// One transaction's reading side.
@@ -204,4 +208,25 @@ pub(super) fn pack(row: &tokio_postgres::Row, first: usize) -> Result<Pack> {
         commit: row.get(first + 5),
         entries,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, NODE, ROOM};
+    use crate::store::batch::Known;
+
+    #[test]
+    fn a_hundred_thousand_nodes_do_not_take_more_than_there_is_room_for() {
+        let mut cache = Cache::default();
+        for key in 0..100_000 {
+            cache.keep(Known::new(key, &format!("urn:uuid:{key}")));
+            assert!(cache.bytes <= ROOM);
+        }
+        assert!(cache.nodes.len() > ROOM / NODE / 3, "{}", cache.nodes.len());
+        let kept: Vec<String> = cache.nodes.keys().cloned().collect();
+        for source in kept {
+            assert!(cache.take(&source, 0).is_some_and(|known| known.source == source));
+        }
+        assert_eq!(cache.bytes, 0);
+    }
 }

@@ -14,6 +14,7 @@ mod registry;
 mod rows;
 mod schema;
 mod slots;
+mod telling;
 mod tls;
 mod view;
 
@@ -21,6 +22,7 @@ pub use accounts::PgAccounts;
 pub use address::{Address, Tls};
 pub use registry::PgRegistry;
 pub use slots::PgSlots;
+pub use telling::PgTelling;
 pub use view::PgView;
 
 use super::batch::{Batch, Known};

@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::store::{Result, StoreError};
 
 /// One step per version; `schema_version` has a row for each that was taken.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     // 1: nodes as they stand and what every heartbeat changes of them, items as they stand, what changed.
     r#"CREATE TABLE nodes (
          id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -101,10 +101,40 @@ pub(super) const MIGRATIONS: [&str; 6] = [
     // index will do.
     r#"CREATE INDEX history_taken ON history (commit_id, node, got) WHERE body LIKE '%{"s":"in_force"%';
        CREATE INDEX history_by_got ON history USING brin (got) WITH (pages_per_range = 32, autosummarize = on);"#,
+    // 6: what is to be told. Times are unix ms, the hub's clock.
+    r#"CREATE TABLE news (                          -- what happened, until it is sorted
+         id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+         due     bigint NOT NULL,                   -- before this it is silenced
+         subject text COLLATE "C" NOT NULL,
+         body    text NOT NULL                      -- JSON
+       );
+       CREATE INDEX news_by_due ON news (due);
+       CREATE INDEX news_by_subject ON news (subject);
+       CREATE TABLE outbox (
+         id    text COLLATE "C" PRIMARY KEY,
+         sink  text COLLATE "C" NOT NULL,
+         grp   text COLLATE "C" NOT NULL,           -- what it gathers
+         state text NOT NULL,                       -- waiting, done, failed, standing
+         first bigint NOT NULL,
+         next  bigint NOT NULL,
+         tries bigint NOT NULL,
+         body  text NOT NULL,                       -- JSON
+         error text NOT NULL
+       );
+       CREATE INDEX outbox_by_next ON outbox (next) WHERE state IN ('waiting', 'standing');
+       CREATE TABLE standing (                      -- what the hub itself found, and has told
+         subject text COLLATE "C" PRIMARY KEY,
+         body    text NOT NULL                      -- JSON
+       );
+       CREATE TABLE silences (
+         id    text COLLATE "C" PRIMARY KEY,
+         until bigint NOT NULL,
+         body  text NOT NULL                        -- JSON
+       );"#,
     SIGN_IN,
 ];
 
-/// 6: who may look and act, and who did what. Times are unix ms, the hub's clock.
+/// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.
 const SIGN_IN: &str = r#"CREATE TABLE accounts (
          name  text COLLATE "C" PRIMARY KEY,
          role  text NOT NULL,                       -- viewer, operator, admin

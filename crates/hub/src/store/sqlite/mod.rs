@@ -4,16 +4,18 @@ mod accounts;
 mod registry;
 mod schema;
 mod slots;
+mod telling;
 mod tx;
 mod view;
 
 pub use accounts::SqliteAccounts;
 pub use registry::SqliteRegistry;
 pub use slots::SqliteSlots;
+pub use telling::SqliteTelling;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,7 +50,10 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
-        let tx = self.conn.transaction().map_err(sql("beginning a transaction"))?;
+        // Locked for writing from its first look on: one that reads first and writes later fails where another
+        // connection (the outbox, the registry, a command) wrote in between, and no patience helps it then.
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let tx = tx.map_err(sql("beginning a transaction"))?;
         work(&mut tx::SqliteTx(&tx))?;
         tx.commit().map_err(sql("committing"))
     }

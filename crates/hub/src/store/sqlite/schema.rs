@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 6] = [
+pub(super) const MIGRATIONS: [&str; 7] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -101,10 +101,40 @@ pub(super) const MIGRATIONS: [&str; 6] = [
      ) WITHOUT ROWID;",
     // 5: who took a commit, and when, is found without reading the history.
     "CREATE INDEX history_taken ON history (commit_id, node, got) WHERE item = '' AND status = 'in_force';",
+    // 6: what is to be told. Times are unix ms, the hub's clock.
+    "CREATE TABLE news (              -- what happened, until it is sorted
+       id      INTEGER PRIMARY KEY AUTOINCREMENT,
+       due     INTEGER NOT NULL,      -- before this it is silenced
+       subject TEXT NOT NULL,
+       body    TEXT NOT NULL          -- JSON
+     );
+     CREATE INDEX news_by_due ON news (due);
+     CREATE INDEX news_by_subject ON news (subject);
+     CREATE TABLE outbox (
+       id    TEXT PRIMARY KEY,
+       sink  TEXT NOT NULL,
+       grp   TEXT NOT NULL,           -- what it gathers
+       state TEXT NOT NULL,           -- waiting, done, failed, standing
+       first INTEGER NOT NULL,
+       next  INTEGER NOT NULL,
+       tries INTEGER NOT NULL,
+       body  TEXT NOT NULL,           -- JSON
+       error TEXT NOT NULL
+     ) WITHOUT ROWID;
+     CREATE INDEX outbox_by_next ON outbox (next) WHERE state IN ('waiting', 'standing');
+     CREATE TABLE standing (          -- what the hub itself found, and has told
+       subject TEXT PRIMARY KEY,
+       body    TEXT NOT NULL          -- JSON
+     ) WITHOUT ROWID;
+     CREATE TABLE silences (
+       id    TEXT PRIMARY KEY,
+       until INTEGER NOT NULL,
+       body  TEXT NOT NULL            -- JSON
+     ) WITHOUT ROWID;",
     SIGN_IN,
 ];
 
-/// 6: who may look and act, and who did what. Times are unix ms, the hub's clock.
+/// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.
 const SIGN_IN: &str = "CREATE TABLE accounts (
        name  TEXT PRIMARY KEY,
        role  TEXT NOT NULL,           -- viewer, operator, admin
@@ -198,7 +228,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 6: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 7: run a newer evenkeel-hub"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! One transaction's statements.
 
 use super::{from_json, int, json, nat, sql};
+use crate::store::telling::News;
 use crate::store::{GONE, HistoryRow, ItemRow, NodeDoc, NodeRow, Place, Ranges, Result, Tx};
 use evenkeel_report::{Seq, Status};
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
@@ -168,6 +169,11 @@ impl Tx for SqliteTx<'_> {
             detail
         ];
         self.run("writing the history", text, bound)
+    }
+
+    fn tell(&mut self, _: i64, news: &News) -> Result<()> {
+        let text = "INSERT INTO news (due, subject, body) VALUES (0, ?1, ?2)";
+        self.run("noting news", text, params![news.subject(), json(news, "news")?])
     }
 
     fn drop_echoes(&mut self, node: i64, epoch: u64, lo: u64, hi: u64) -> Result<()> {
