@@ -8,7 +8,6 @@ use clap::{Args, Parser, Subcommand};
 use evenkeel_hub::admin::{self, Deed, Wanted};
 use evenkeel_hub::ca;
 use evenkeel_hub::config::{self, Config, ConfigError, Location, Overrides};
-use evenkeel_hub::store::accounts::{Change, Entry};
 use evenkeel_hub::writer::chain;
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -317,14 +316,14 @@ fn token(store: &Location, command: TokenCommand) -> Done {
             let wanted = Wanted { nodes, labels, expires, uses };
             let (id, secret) = admin::create(registry.as_ref(), &wanted, now())?;
             let new = format!("uses {}, nodes {}, labels {:?}", wanted.uses, wanted.nodes, wanted.labels);
-            note(store, "token_create", &id, Some(new))?;
+            user::note(store, "token_create", &id, Some(new))?;
             eprintln!("token {id}; it is not shown again");
             say(&format!("{secret}\n"))
         }
         TokenCommand::List(how) => say(&admin::tokens(registry.as_ref(), how.json, now())?),
         TokenCommand::Revoke { id } => {
             admin::revoke(registry.as_ref(), &id)?;
-            note(store, "token_revoke", &id, None)
+            user::note(store, "token_revoke", &id, None)
         }
     }
 }
@@ -338,14 +337,7 @@ fn node(store: &Location, command: NodeCommand) -> Done {
         NodeCommand::Remove { name } => (Deed::Remove, "node_remove", name),
     };
     admin::treat(registry.as_ref(), deed, &who, now())?;
-    note(store, word, &who, None)
-}
-
-/// A line in the audit log.
-fn note(store: &Location, what: &str, about: &str, new: Option<String>) -> Done {
-    let entry = Entry { new, ..user::entry(what, about, now()) };
-    evenkeel_hub::accounts_of(store)?.change(&Change::None, &entry)?;
-    Ok(())
+    user::note(store, word, &who, None)
 }
 
 fn slots(place: Place, command: SlotsCommand) -> ExitCode {

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use evenkeel_hub::accounts::{described, is_name, new_pass, password};
 use evenkeel_hub::admin;
+use evenkeel_hub::config::Location;
 use evenkeel_hub::store::accounts::{Account, Accounts, Change, Entry, PassKind, Role};
 use evenkeel_report::Timestamp;
 use std::error::Error;
@@ -93,7 +94,7 @@ pub(crate) struct AuditArgs {
 }
 
 /// A line of the log by whoever runs this command.
-pub(crate) fn entry(what: &str, about: &str, now: i64) -> Entry {
+fn entry(what: &str, about: &str, now: i64) -> Entry {
     let of = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     let who = of("SUDO_USER").or_else(|| of("USER"));
     let who = who.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
@@ -101,6 +102,14 @@ pub(crate) fn entry(what: &str, about: &str, now: i64) -> Entry {
     Entry { at: now, who, origin: "command line".to_owned(), what, about, ..Entry::default() }
 }
 
+/// Notes what a command did that is kept elsewhere.
+pub(crate) fn note(store: &Location, what: &str, about: &str, new: Option<String>) -> Done {
+    let entry = Entry { new, ..entry(what, about, crate::now()) };
+    evenkeel_hub::accounts_of(store)?.change(&Change::None, &entry)?;
+    Ok(())
+}
+
+/// Does what was asked of accounts at `now` (unix ms).
 pub(crate) fn user(store: &dyn Accounts, command: UserCommand, now: i64) -> Done {
     match command {
         UserCommand::Add { name, role, tiers, from } => {
