@@ -18,10 +18,10 @@ def database():
 def application(environ, start_response):
     path = environ["PATH_INFO"]
     if path.startswith("/eden/upload/"):
-        name = os.path.basename(path)
+        name, sent = os.path.basename(path), environ["wsgi.input"].read()
         for folder in ("uploads", "static/img/markers"):
             with open(os.path.join(FOLDER, folder, name), "wb") as out:
-                out.write(environ["wsgi.input"].read() or b"uploaded")
+                out.write(sent)
         body = b"kept\n"
     else:
         with database() as connection, connection.cursor() as cursor:
