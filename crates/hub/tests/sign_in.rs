@@ -303,6 +303,8 @@ async fn another_site_makes_nobody_do_anything(kind: Kind) {
     ] {
         assert_eq!(lab.form("/sign-out", foreign, &body).await.status(), 403, "{foreign:?}");
     }
+    // Else a browser says `Origin: null` of this hub's own forms.
+    assert_eq!(lab.send("GET", "/sign-in", &[], "").await.headers()["referrer-policy"], "same-origin");
     let evil = [host, ("origin", "http://evil.example")];
     assert_eq!(lab.form("/sign-in", &evil, "name=ada&password=correct+horse+battery").await.status(), 403);
     let own = [host, shown, ("origin", "http://hub.example")];

@@ -254,7 +254,9 @@ async fn guard(request: Request, next: Next) -> Response {
     let headers = answer.headers_mut();
     headers.insert("content-security-policy", HeaderValue::from_static(POLICY));
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
+    // Nothing to anybody else. With `no-referrer` a browser would not say from where a form of the hub's own comes either:
+    // its `Origin` would be `null` (Fetch, "append a request Origin header").
+    headers.insert("referrer-policy", HeaderValue::from_static("same-origin"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     answer
 }
