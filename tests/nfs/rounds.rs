@@ -42,11 +42,13 @@ fn counted(guest: &Guest) -> String {
 
 /// One thing that somebody does to a mount, and the agent puts right.
 fn round(guest: &Guest, n: usize) {
+    // While the agent looks into it, it is busy for a moment.
+    let umount = |at: &str| format!("for _ in {{1..20}}; do ! umount '{at}' || break; sleep 0.2; done");
     let (drift, at, option) = match n % 4 {
-        0 => (format!("umount '{UPLOADS}'"), UPLOADS, "rw"),
+        0 => (umount(UPLOADS), UPLOADS, "rw"),
         1 => (format!("mount -o remount,ro '{UPLOADS}'"), UPLOADS, "rw"),
         2 => (format!("mount -o remount,suid,rw {ERRORS}"), ERRORS, "nosuid"),
-        _ => (format!("umount {ERRORS}"), ERRORS, "nosuid"),
+        _ => (umount(ERRORS), ERRORS, "nosuid"),
     };
     guest.sh(&drift);
     guest.until(&format!("healed: {drift}"), SOON, || has(&mounted(guest, at), option));
