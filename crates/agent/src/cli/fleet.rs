@@ -1,7 +1,7 @@
 //! `evenkeel fleet`: how the whole fleet stands, as a hub tells it. Reads from the hub's user API; changes nothing.
 
 use super::fleet_hub::{Hub, HubArgs, text};
-use super::{Ending, Failure, Format, OFF, paint};
+use super::{Ending, Format, OFF, paint};
 use crate::run::ConfigPlace;
 use clap::{Args, Subcommand};
 use evenkeel_report::Status;
@@ -118,12 +118,19 @@ fn nodes(hub: &Hub, filter: &Filter, format: Format) -> Ending {
     }
 }
 
-/// The greater, the worse: whether it is off at all, whether it is heard of, and its worst item.
-fn badness(node: &Value) -> (bool, usize, Option<Status>) {
+/// The greater, the worse, in the order in which the hub counts it: whether it is off at all, and by what.
+fn badness(node: &Value) -> (bool, u8) {
     let off = node.get("even").and_then(Value::as_bool) == Some(false);
-    let order = ["online", "late", "silent", "missing"];
-    let liveness = order.iter().position(|word| *word == text(node, "liveness")).unwrap_or_default();
-    (off, liveness, status(node))
+    let (liveness, status) = (text(node, "liveness"), status(node));
+    let sync = node.get("spec").map_or("", |spec| text(spec, "sync"));
+    let all = [
+        (5, status == Some(Status::Error)),
+        (4, sync == "failed"),
+        (3, matches!(liveness, "silent" | "missing")),
+        (2, status == Some(Status::NonCompliant)),
+        (1, status == Some(Status::Pending) || sync == "out_of_sync"),
+    ];
+    (off, all.into_iter().find(|(_, raised)| *raised).map_or(0, |(how, _)| how))
 }
 
 fn status(of: &Value) -> Option<Status> {
@@ -313,6 +320,6 @@ mod tests {
         let silent = json!({"even": false, "liveness": "silent", "status": "compliant"});
         let error = json!({"even": false, "liveness": "online", "status": "error"});
         assert!(badness(&off) > badness(&even));
-        assert!(badness(&silent) > badness(&error) && badness(&error) > badness(&off));
+        assert!(badness(&error) > badness(&silent) && badness(&silent) > badness(&off));
     }
 }
