@@ -10,7 +10,7 @@ use evenkeel_report::{
 use serde_json::Value;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use support::{EVENKEEL, hub_binary, text};
 
@@ -36,7 +36,7 @@ impl Hub {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let url = loop {
-            let line = lines.next().expect("the hub ended before it listened").unwrap();
+            let line = lines.next().unwrap().unwrap();
             if let Some((_, rest)) = line.split_once("listening on ") {
                 break rest.split_whitespace().next().unwrap().trim_end_matches(',').to_owned();
             }
@@ -164,10 +164,10 @@ fn json(out: &Output) -> Value {
     serde_json::from_slice(&out.stdout).unwrap_or_else(|error| panic!("{error}: {}", text(out)))
 }
 
-fn secret(path: PathBuf, content: &str) -> String {
+fn secret(path: &Path, content: &str) -> String {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut options = std::fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path).unwrap();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
     file.write_all(content.as_bytes()).unwrap();
     path.to_str().unwrap().to_owned()
 }
@@ -250,8 +250,8 @@ fn a_token_and_an_authority_are_asked_for_and_what_is_missing_has_its_exit_code(
     let hub = Hub::start(dir.path(), &["--tls", &ca]);
     assert!(hub.url.starts_with("https://"), "{}", hub.url);
     hub.told(&["user", "add", "robot", "--role", "viewer", "--password-file", "-"]);
-    let token = secret(dir.path().join("token"), &hub.told(&["user", "token", "robot"]));
-    let wrong = secret(dir.path().join("wrong"), "eku_nobody\n");
+    let token = secret(&dir.path().join("token"), &hub.told(&["user", "token", "robot"]));
+    let wrong = secret(&dir.path().join("wrong"), "eku_nobody\n");
     let (own, others) = (format!("{ca}/ca.pem"), format!("{other}/ca.pem"));
 
     let good = fleet(0, &["nodes", "--hub", &hub.url, "--ca", &own, "--token-file", &token]);
