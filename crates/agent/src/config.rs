@@ -276,7 +276,8 @@ fn absolute(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn hub_url(text: &str) -> Result<Option<String>, String> {
+/// A hub's address, without a slash at its end; nothing for `none`.
+pub(crate) fn hub_url(text: &str) -> Result<Option<String>, String> {
     if text.is_empty() || text == "none" {
         return Ok(None);
     }

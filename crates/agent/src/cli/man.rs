@@ -19,6 +19,9 @@ Something is off: not even, something would change, something is pending or is l
 64
 The command was typed wrongly.
 .TP
+69
+The hub that was asked does not answer, or cannot just now.
+.TP
 78
 The configuration is bad.
 .SH ENVIRONMENT
@@ -62,6 +65,9 @@ pub(super) fn page(mut program: Command) -> io::Result<Vec<u8>> {
     page.extend(b".SH COMMANDS\n");
     for command in program.get_subcommands().filter(|command| command.get_name() != "help") {
         page.extend(part(command)?);
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            page.extend(part(below)?);
+        }
     }
     page.extend(REST.as_bytes());
     Ok(ascii(&String::from_utf8_lossy(&page)).into_bytes())
@@ -91,7 +97,10 @@ fn part(command: &Command) -> io::Result<Vec<u8>> {
     let text = String::from_utf8_lossy(&text);
     let section = |line: &&str| [".SH", ".ie", ".el"].iter().any(|head| line.starts_with(head));
     let body: Vec<&str> = text.lines().filter(|line| !section(line)).collect();
-    Ok(format!(".SS {}\n{}\n", command.get_name(), body.join("\n")).into_bytes())
+    // `evenkeel fleet nodes` is listed as `fleet nodes`.
+    let whole = command.get_bin_name().unwrap_or_default();
+    let name = whole.split_once(' ').map_or(command.get_name(), |(_, name)| name);
+    Ok(format!(".SS {name}\n{}\n", body.join("\n")).into_bytes())
 }
 
 /// What every command takes and the page says once.

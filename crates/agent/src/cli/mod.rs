@@ -1,9 +1,12 @@
 //! The command line: what may be typed, and which exit code it ends with.
 //!
-//! 0 is good, 1 an error, 2 "something is off", 64 a usage error, 78 a bad configuration. Scripts lean on these.
+//! 0 is good, 1 an error, 2 "something is off", 64 a usage error, 69 a hub that does not answer, 78 a bad
+//! configuration. Scripts lean on these.
 
 mod apply;
 mod doctor;
+mod fleet;
+mod fleet_hub;
 mod load;
 mod look;
 mod man;
@@ -24,6 +27,8 @@ const OFF: u8 = 2;
 const WRONG: u8 = 1;
 /// sysexits' `EX_USAGE`.
 const USAGE: u8 = 64;
+/// sysexits' `EX_UNAVAILABLE`.
+const AWAY: u8 = 69;
 /// sysexits' `EX_CONFIG`.
 const BAD_CONFIG: u8 = 78;
 
@@ -111,6 +116,11 @@ enum Command {
     /// whether it still lives; nothing is sent to the peer. That takes up to about twice the longest silence, and how
     /// long is said first. Run it on a node whose connections hang, against the port that they lead to.
     Probe(probe::ProbeArgs),
+    /// Ask a hub how the whole fleet stands. Changes nothing.
+    ///
+    /// Ends with 0 where everything that was asked for is even, with 2 where something is not, and with 69 where the hub does not
+    /// answer.
+    Fleet(fleet::FleetArgs),
     /// Print the JSON Schema of what a spec repository is written in.
     Schema {
         /// One of them alone.
@@ -169,6 +179,8 @@ pub(crate) enum Failure {
     Config(String),
     /// It was typed wrongly.
     Usage(String),
+    /// Whoever was asked does not answer, and may later.
+    Away(String),
     /// Anything else.
     Wrong(String),
 }
@@ -197,6 +209,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(code) => return ExitCode::from(code),
         Err(Failure::Config(why)) => (BAD_CONFIG, why),
         Err(Failure::Usage(why)) => (USAGE, why),
+        Err(Failure::Away(why)) => (AWAY, why),
         Err(Failure::Wrong(why)) => (WRONG, why),
     };
     let why: Vec<String> = why.lines().map(crate::log::plain).collect();
@@ -219,6 +232,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::Validate { dir, format } => look::validate(&dir, format),
         Command::Render { node, spec, format } => look::render(&place, &node, &spec, format),
         Command::Probe(args) => probe::probe(&args),
+        Command::Fleet(args) => fleet::fleet(&place, args),
         Command::Schema { which } => look::schema(which.as_deref()),
         Command::Kinds { format } => look::kinds(format),
         Command::Completions { shell } => {
