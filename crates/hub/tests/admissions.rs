@@ -1,6 +1,6 @@
 //! What is known of certificates, asked for many requests at once: everybody gets his own answer, and none that is older
 //! than his request.
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests")]
 
 mod common;
 
@@ -108,7 +108,10 @@ impl Lab {
     fn ask(&self, serial: String) -> tokio::task::JoinHandle<Answer> {
         let (admissions, registry) =
             (Arc::clone(&self.admissions), Arc::clone(&self.held) as Arc<dyn Registry>);
-        tokio::spawn(async move { admissions.of(&registry, serial).await })
+        let within = Duration::from_secs(30);
+        tokio::spawn(async move {
+            tokio::time::timeout(within, admissions.of(&registry, serial)).await.expect("an answer")
+        })
     }
 
     /// Until so many questions have come to the store.
