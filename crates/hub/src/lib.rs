@@ -11,6 +11,7 @@
 
 pub mod accounts;
 pub mod admin;
+pub mod admissions;
 pub mod ca;
 pub mod config;
 pub mod door;

@@ -127,6 +127,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         listeners: Arc::new(Semaphore::new(LISTENERS)),
         slots,
         registry,
+        admissions: Arc::default(),
         accounts,
         authority,
         certificate_life,

@@ -87,6 +87,7 @@ async fn lab(path: &Path) -> Lab {
         view: view.clone(),
         slots,
         registry: Arc::new(SqliteRegistry::open(path).unwrap()),
+        admissions: Arc::default(),
         accounts: evenkeel_hub::accounts::Desk::new(Arc::new(SqliteAccounts::open(path).unwrap())),
         authority: None,
         certificate_life: CERTIFICATE_LIFE,

@@ -104,8 +104,7 @@ pub(super) async fn admitted(hub: &Hub, peer: &Peer) -> Result<Option<Admission>
     };
     // Once for the certificate and once for the node: who is shut out spends nothing of what the node is due.
     hub.within_quota(&format!("certificate {}", card.serial))?;
-    let serial = card.serial;
-    let known = hub.register(move |registry| registry.admission(&serial)).await?;
+    let known = hub.admission(card.serial).await?;
     let known = known.filter(|known| known.name == card.name).ok_or_else(|| shut(hub, Shut::Unknown))?;
     who::judge(&known, (hub.clock)()).map_err(|why| shut(hub, why))?;
     hub.within_quota(&format!("node {}", known.name))?;

@@ -18,6 +18,7 @@ mod telling;
 pub use needs::{NEEDS, Need};
 
 use crate::accounts::Desk;
+use crate::admissions::{Admissions, Unknown};
 use crate::ca::Authority;
 use crate::gauges::Looked;
 use crate::liveness::HubTimes;
@@ -26,7 +27,7 @@ use crate::metrics::Metrics;
 use crate::quota::Quota;
 use crate::roll::Roll;
 use crate::slots::Slots;
-use crate::store::registry::Registry;
+use crate::store::registry::{Admission, Registry};
 use crate::store::telling::Telling;
 use crate::store::{StoreError, View};
 use crate::writer::{Clock, Writer, chain};
@@ -57,6 +58,8 @@ pub struct Hub {
     pub slots: Slots,
     /// Who may speak.
     pub registry: Arc<dyn Registry>,
+    /// Requests that wait to be told what is known of their certificates.
+    pub admissions: Arc<Admissions>,
     /// Who may look and act.
     pub accounts: Desk,
     /// Who signs certificates; nobody on a hub that speaks plain HTTP alone.
@@ -124,6 +127,17 @@ impl Hub {
             question(&Look { view, roll: &roll, slots: &slots, telling, kept: &kept, times })
         })
         .await
+    }
+
+    /// What is known of a certificate, not earlier than now. Whoever is not known for certain to be let in is asked to come
+    /// again.
+    async fn admission(&self, serial: String) -> Result<Option<Admission>, Problem> {
+        self.admissions.of(&self.registry, serial).await.map_err(|why| match why {
+            Unknown::Away => Problem::new(StatusCode::SERVICE_UNAVAILABLE, AWAY).again_after(AWAY_S),
+            Unknown::Failed => {
+                Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the store failed; see the hub's log")
+            }
+        })
     }
 
     /// Asks or tells the registry, away from the thread that serves everybody. Whoever is not known for certain to be

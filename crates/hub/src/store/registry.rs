@@ -5,7 +5,7 @@
 //! finds rows. No private key and no token is ever in a row: of a token there is its hash.
 
 use super::Result;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// A token, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -186,7 +186,14 @@ pub trait Registry: Send + Sync {
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn admission(&self, serial: &str) -> Result<Option<Admission>>;
+    fn admission(&self, serial: &str) -> Result<Option<Admission>> {
+        Ok(self.admissions(&[serial])?.remove(serial))
+    }
+    /// What is known of the certificates with these serial numbers, by them, not earlier than the call.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn admissions(&self, serials: &[&str]) -> Result<HashMap<String, Admission>>;
     /// Notes the source that an enrolment speaks as, unless it has one; `false` when that source speaks for another name.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use super::stores::{Kind, Where};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 pub const BATCH: &str = "application/cloudevents-batch+json";
@@ -53,26 +53,14 @@ impl TlsHub {
             .output()
             .unwrap();
         assert!(made.status.success(), "{made:?}");
-        let mut child = Command::new(HUB)
-            .args(["serve", "--listen", "127.0.0.1:0", "--listen-pages", "127.0.0.1:0", "--tls"])
-            .arg(dir.path().join("ca"))
-            .args(["--store", &at.url()])
-            .args(args)
-            .env("RUST_LOG", "info")
-            .env("NO_COLOR", "1")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let (url, pages) = loop {
-            let line = lines.next().expect("the hub ended before it listened").unwrap();
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                let mut at = rest.split([',', ' ']).filter(|word| word.contains("://")).map(str::to_owned);
-                break (at.next().unwrap(), at.next().unwrap());
-            }
-        };
-        std::thread::spawn(move || lines.for_each(drop));
+        let (url, pages, child) = serve(&dir.path().join("ca"), &at.url(), args);
         Self { dir, at, url, pages, child }
+    }
+
+    /// Another hub on the same store, with the same authority.
+    pub fn beside(&self) -> Beside {
+        let (url, _, child) = serve(&self.dir.path().join("ca"), &self.at.url(), &[]);
+        Beside { url, child }
     }
 
     pub fn ca(&self) -> PathBuf {
@@ -133,20 +121,7 @@ impl TlsHub {
         body: Vec<u8>,
         coding: Option<&str>,
     ) -> (u16, Value) {
-        let mut request = client.post(format!("{}/v1/events", self.url)).header("content-type", BATCH);
-        if let Some(coding) = coding {
-            request = request.header("content-encoding", coding);
-        }
-        let request = request.body(body).build().unwrap();
-        // On a busy machine a handshake may run over the hub's deadline; whoever is honest tries again.
-        let mut answer = client.execute(request.try_clone().unwrap()).await;
-        for _ in 0..3 {
-            if answer.as_ref().is_err_and(reqwest::Error::is_connect) {
-                answer = client.execute(request.try_clone().unwrap()).await;
-            }
-        }
-        let answer = answer.unwrap();
-        (answer.status().as_u16(), answer.json().await.unwrap())
+        send_to(&self.url, client, body, coding).await
     }
 
     pub async fn page(&self, path: &str) -> String {
@@ -156,6 +131,66 @@ impl TlsHub {
 }
 
 impl Drop for TlsHub {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A hub that listens: its door for nodes, the one in the clear, and its process.
+fn serve(ca: &Path, store: &str, args: &[&str]) -> (String, String, Child) {
+    let mut child = Command::new(HUB)
+        .args(["serve", "--listen", "127.0.0.1:0", "--listen-pages", "127.0.0.1:0", "--tls"])
+        .arg(ca)
+        .args(["--store", store])
+        .args(args)
+        .env("RUST_LOG", "info")
+        .env("NO_COLOR", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (url, pages) = loop {
+        let line = lines.next().expect("the hub ended before it listened").unwrap();
+        if let Some((_, rest)) = line.split_once("listening on ") {
+            let mut at = rest.split([',', ' ']).filter(|word| word.contains("://")).map(str::to_owned);
+            break (at.next().unwrap(), at.next().unwrap());
+        }
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    (url, pages, child)
+}
+
+async fn send_to(url: &str, client: &reqwest::Client, body: Vec<u8>, coding: Option<&str>) -> (u16, Value) {
+    let mut request = client.post(format!("{}/v1/events", url)).header("content-type", BATCH);
+    if let Some(coding) = coding {
+        request = request.header("content-encoding", coding);
+    }
+    let request = request.body(body).build().unwrap();
+    // On a busy machine a handshake may run over the hub's deadline; whoever is honest tries again.
+    let mut answer = client.execute(request.try_clone().unwrap()).await;
+    for _ in 0..3 {
+        if answer.as_ref().is_err_and(reqwest::Error::is_connect) {
+            answer = client.execute(request.try_clone().unwrap()).await;
+        }
+    }
+    let answer = answer.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap())
+}
+
+/// A second hub on the store of a [`TlsHub`].
+pub struct Beside {
+    pub url: String,
+    child: Child,
+}
+
+impl Beside {
+    pub async fn send<T: serde::Serialize>(&self, client: &reqwest::Client, events: &[T]) -> (u16, Value) {
+        send_to(&self.url, client, serde_json::to_vec(events).unwrap(), None).await
+    }
+}
+
+impl Drop for Beside {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -4,6 +4,7 @@ use super::{BUSY, from_json, json, open_reader, sql};
 use crate::store::registry::{Admission, Enrol, Issued, Mark, NewCertificate, Refusal, Registry, Token};
 use crate::store::{Result, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -52,18 +53,17 @@ const ADMISSION: &str = "SELECT e.id, e.name, c.until, c.banned, m.mark, e.label
     JOIN enrolments n ON n.id = (SELECT max(id) FROM enrolments WHERE name = e.name) WHERE c.serial = ?1";
 
 impl Registry for SqliteRegistry {
-    fn admission(&self, serial: &str) -> Result<Option<Admission>> {
-        let found = {
-            let conn = self.read();
-            let found =
-                conn.prepare_cached(ADMISSION).and_then(|mut s| s.query_row([serial], admission).optional());
-            found.map_err(sql("reading a certificate"))?
-        };
-        let whole = |(mut admission, labels): (Admission, String)| {
-            admission.labels = from_json(&labels, "set of labels")?;
-            Ok(admission)
-        };
-        found.map(whole).transpose()
+    fn admissions(&self, serials: &[&str]) -> Result<HashMap<String, Admission>> {
+        let conn = self.read();
+        let mut asked = conn.prepare_cached(ADMISSION).map_err(sql("reading a certificate"))?;
+        let mut all = HashMap::with_capacity(serials.len());
+        for serial in serials {
+            let found = asked.query_row([serial], admission).optional();
+            let Some((known, labels)) = found.map_err(sql("reading a certificate"))? else { continue };
+            let labels = from_json(&labels, "set of labels")?;
+            all.insert((*serial).to_owned(), Admission { labels, ..known });
+        }
+        Ok(all)
     }
 
     fn bind(&self, enrolment: i64, source: &str) -> Result<bool> {
