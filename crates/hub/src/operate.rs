@@ -37,6 +37,8 @@ pub(crate) fn free(config: &Config, group: &str, id: &str, although_alive: bool)
     }
     match slots.book.leave(group, id) {
         Ok(true) => {
+            crate::user::note(&config.store, "slot_free", id, Some(format!("of {group}")))
+                .map_err(|why| chain(why.as_ref()))?;
             println!("the slot of {group} that {id} had is free");
             Ok(())
         }

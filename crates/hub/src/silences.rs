@@ -48,9 +48,19 @@ pub(crate) fn run(store: &Location, command: Command) -> crate::Done {
     match command {
         Command::Add { tier, node, item, reason, owner, lasts, waiver } => {
             let asked = Asked { waiver, tier, node, item, reason, owner, lasts };
-            crate::say(&format!("{}\n", silence::add(telling.as_ref(), &asked, crate::now())?))
+            let id = silence::add(telling.as_ref(), &asked, crate::now())?;
+            let what = [("tier", &asked.tier), ("node", &asked.node), ("item", &asked.item)];
+            let what =
+                what.map(|(word, glob)| format!("{word} {}", glob.as_deref().unwrap_or("*"))).join(", ");
+            let why =
+                format!("{what}, for {} s, by {}: {}", asked.lasts.as_secs(), asked.owner, asked.reason);
+            crate::user::note(store, "silence_add", &id, Some(why))?;
+            crate::say(&format!("{id}\n"))
         }
         Command::List(how) => crate::say(&silence::list(telling.as_ref(), how.json, crate::now())?),
-        Command::End { id } => Ok(silence::end(telling.as_ref(), &id, crate::now())?),
+        Command::End { id } => {
+            silence::end(telling.as_ref(), &id, crate::now())?;
+            crate::user::note(store, "silence_end", &id, None)
+        }
     }
 }

@@ -226,7 +226,9 @@ async fn signing_in_and_out_leaves_its_mark(kind: Kind) {
     assert!(!page.contains(secret) && !page.contains("argon2id"));
 
     let with = [OWN[0], OWN[1], ("cookie", shown)];
-    assert_eq!(lab.form("/sign-out", &with, "form=wrong").await.status(), 403);
+    for wrong in ["form=wrong", "", "form=a&form=b"] {
+        assert_eq!(lab.form("/sign-out", &with, wrong).await.status(), 403, "{wrong:?}");
+    }
     assert_eq!(lab.get("/nodes", &[("cookie", shown)]).await.0, 200);
     let answer = lab.form("/sign-out", &with, &format!("form={form}")).await;
     assert!(answer.status() == 303 && set(&answer).contains("Max-Age=0"));
@@ -417,6 +419,9 @@ async fn the_command_line_makes_accounts_beside_a_hub(kind: Kind) {
     assert!(run(&at, "", &["user", "list"]).1.starts_with("ada  operator of db"));
     run(&at, "", &["token", "create", "--nodes", "db*"]);
     run(&at, "", &["node", "ban", "mw9"]);
+    let silence = ["silence", "add", "--tier", "db", "--for", "1h", "--owner", "ada", "--reason", "a move"];
+    let (_, id) = run(&at, "", &silence);
+    assert_eq!(run(&at, "", &["silence", "end", id.trim()]).0, 0);
     assert_eq!(run(&at, "another long password", &["user", "password", "ada", "--password-file", "-"]).0, 0);
     assert_eq!(lab.get("/api/v1/account", &[("authorization", &shown)]).await.0, 401);
     assert_eq!(run(&at, "", &["user", "remove", "ada"]).0, 0);
@@ -427,6 +432,8 @@ async fn the_command_line_makes_accounts_beside_a_hub(kind: Kind) {
     let expected = [
         "account_remove",
         "account_password",
+        "silence_end",
+        "silence_add",
         "node_ban",
         "token_create",
         "api_token_add",

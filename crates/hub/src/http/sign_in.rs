@@ -132,7 +132,7 @@ async fn sign_out(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, r
     let (Some(form), Some(shown), Some(name)) = (who.form, shown, who.name) else {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "there is no session to end"));
     };
-    if carried.is_ok_and(|Form(carried)| carried.form != form) {
+    if !carried.is_ok_and(|Form(carried)| carried.form == form) {
         return Ok(foreign());
     }
     hub.ask_accounts(move |desk, now| {
