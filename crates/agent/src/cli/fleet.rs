@@ -6,7 +6,6 @@ use crate::run::ConfigPlace;
 use clap::{Args, Subcommand};
 use evenkeel_report::Status;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 /// What is asked of the fleet.
@@ -14,6 +13,11 @@ use std::fmt::Write as _;
 pub(crate) struct FleetArgs {
     #[command(subcommand)]
     what: What,
+    #[command(flatten)]
+    hub: HubArgs,
+    /// How to print it.
+    #[arg(long, global = true, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Debug, Subcommand)]
@@ -22,31 +26,16 @@ enum What {
     Nodes {
         #[command(flatten)]
         filter: Filter,
-        #[command(flatten)]
-        hub: HubArgs,
-        /// How to print it.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
     },
     /// Tell how one node stands, its open items first.
     Node {
         /// Its name, or its source.
         name: String,
-        #[command(flatten)]
-        hub: HubArgs,
-        /// How to print it.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
     },
     /// List the open drifts, each once for all the nodes that have it.
     Drift {
         #[command(flatten)]
         filter: Filter,
-        #[command(flatten)]
-        hub: HubArgs,
-        /// How to print it.
-        #[arg(long, value_enum, default_value_t)]
-        format: Format,
     },
 }
 
@@ -72,11 +61,12 @@ impl Filter {
 }
 
 /// `evenkeel fleet`.
-pub(super) fn fleet(place: &ConfigPlace, args: FleetArgs) -> Ending {
-    match args.what {
-        What::Nodes { filter, hub, format } => nodes(&Hub::new(place, &hub)?, &filter, format),
-        What::Node { name, hub, format } => node(&Hub::new(place, &hub)?, &name, format),
-        What::Drift { filter, hub, format } => drift(&Hub::new(place, &hub)?, &filter, format),
+pub(super) fn fleet(place: &ConfigPlace, args: &FleetArgs) -> Ending {
+    let hub = Hub::new(place, &args.hub)?;
+    match &args.what {
+        What::Nodes { filter } => nodes(&hub, filter, args.format),
+        What::Node { name } => node(&hub, name, args.format),
+        What::Drift { filter } => drift(&hub, filter, args.format),
     }
 }
 
@@ -90,14 +80,13 @@ fn nodes(hub: &Hub, filter: &Filter, format: Format) -> Ending {
     params.push(("even", "no"));
     // Asked last, so that a node that went off meanwhile is told as what it is now.
     let off = hub.nodes(&params)?;
-    let sources: BTreeSet<String> = off.iter().map(|node| text(node, "source").to_owned()).collect();
-    let mut by_source: BTreeMap<String, Value> = BTreeMap::new();
-    for node in all.into_iter().chain(off) {
-        by_source.insert(text(&node, "source").to_owned(), node);
-    }
-    let mut nodes: Vec<Value> = by_source.into_values().collect();
+    let mut sources: Vec<String> = off.iter().map(|node| text(node, "source").to_owned()).collect();
+    sources.sort_unstable();
+    let has =
+        |node: &Value| sources.binary_search_by(|source| source.as_str().cmp(text(node, "source"))).is_ok();
+    let mut nodes: Vec<Value> = all.into_iter().filter(|node| !has(node)).chain(off).collect();
     for node in &mut nodes {
-        let even = !sources.contains(text(node, "source"));
+        let even = !has(node);
         if let Some(fields) = node.as_object_mut() {
             fields.insert("even".to_owned(), even.into());
         }

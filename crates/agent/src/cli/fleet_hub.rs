@@ -20,14 +20,14 @@ const PAGE: &str = "1000";
 #[derive(Debug, Args)]
 pub(super) struct HubArgs {
     /// The hub. Left out: the one in the agent's configuration, with its `hub_ca`.
-    #[arg(long, value_name = "URL")]
+    #[arg(long, global = true, value_name = "URL")]
     hub: Option<String>,
     /// A file, readable by its owner alone, with a token of an account (`evenkeel-hub user token`). It is sent over TLS, or
     /// within this machine.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// PEM file with the only authorities that may vouch for the hub. Left out: the system's.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     ca: Option<PathBuf>,
 }
 

@@ -232,7 +232,7 @@ fn dispatch(cli: Cli) -> Ending {
         Command::Validate { dir, format } => look::validate(&dir, format),
         Command::Render { node, spec, format } => look::render(&place, &node, &spec, format),
         Command::Probe(args) => probe::probe(&args),
-        Command::Fleet(args) => fleet::fleet(&place, args),
+        Command::Fleet(args) => fleet::fleet(&place, &args),
         Command::Schema { which } => look::schema(which.as_deref()),
         Command::Kinds { format } => look::kinds(format),
         Command::Completions { shell } => {
