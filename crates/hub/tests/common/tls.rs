@@ -162,7 +162,7 @@ fn serve(ca: &Path, store: &str, args: &[&str]) -> (String, String, Child) {
 }
 
 async fn send_to(url: &str, client: &reqwest::Client, body: Vec<u8>, coding: Option<&str>) -> (u16, Value) {
-    let mut request = client.post(format!("{}/v1/events", url)).header("content-type", BATCH);
+    let mut request = client.post(format!("{url}/v1/events")).header("content-type", BATCH);
     if let Some(coding) = coding {
         request = request.header("content-encoding", coding);
     }
