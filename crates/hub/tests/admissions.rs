@@ -32,7 +32,7 @@ struct Held {
 impl Registry for Held {
     fn admissions(&self, serials: &[&str]) -> Result<HashMap<String, Admission>> {
         self.asked.lock().unwrap().push(serials.len());
-        let spoilt = self.let_go.lock().unwrap().recv_timeout(Duration::from_secs(60)).unwrap();
+        let spoilt = self.let_go.lock().unwrap().recv_timeout(Duration::from_mins(1)).unwrap();
         assert!(!spoilt, "as it was asked to");
         self.within.admissions(serials)
     }
