@@ -11,7 +11,7 @@ const MISSING_MS: i64 = 24 * 3600 * 1000;
 /// How far a node's clock may be off the hub's (ms).
 const SKEW_MS: i64 = 60_000;
 /// For how long two boot ids that alternated are told (ms): an hour after the last time.
-const CLONE_MS: i64 = 3_600_000;
+pub(crate) const CLONE_MS: i64 = 3_600_000;
 /// Passes have stalled when none ended for this long (s) and for this many intervals: five minutes are five slow
 /// passes, which come every minute whatever happens.
 const STALLED_S: u64 = 300;

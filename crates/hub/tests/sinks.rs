@@ -13,22 +13,18 @@ use serde_json::Value;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+/// What a hub says that does not come to serve.
+fn refused(papers: &Papers) -> std::process::Output {
+    let config = papers.config();
+    let args = ["serve", "--listen", "127.0.0.1:0", "--store", "sqlite:/proc/no/hub.db", "--config", &config];
+    Command::new(env!("CARGO_BIN_EXE_evenkeel-hub")).args(args).output().unwrap()
+}
+
 #[test]
 fn a_sink_that_cannot_be_told_is_an_error_at_its_line_before_anything_starts() {
     let bad = |yaml: &str| {
         let papers = Papers::new(yaml);
-        let done = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
-            .args([
-                "serve",
-                "--listen",
-                "127.0.0.1:0",
-                "--store",
-                "sqlite:/proc/no/hub.db",
-                "--config",
-                &papers.config(),
-            ])
-            .output()
-            .unwrap();
+        let done = refused(&papers);
         assert_eq!(done.status.code(), Some(78), "{yaml}");
         String::from_utf8(done.stderr).unwrap()
     };
@@ -62,18 +58,7 @@ fn a_secret_that_everybody_may_read_is_not_used() {
     let papers = Papers::new("sinks:\n- {name: slack, slack: {url_file: DIR/url}}\n");
     let path = papers.secret("url", "https://hooks.slack.com/services/canary");
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-    let done = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--store",
-            "sqlite:/proc/no/hub.db",
-            "--config",
-            &papers.config(),
-        ])
-        .output()
-        .unwrap();
+    let done = refused(&papers);
     let why = String::from_utf8(done.stderr).unwrap();
     assert_eq!(done.status.code(), Some(78));
     assert!(why.contains("everybody may use it") && !why.contains("canary"), "{why}");

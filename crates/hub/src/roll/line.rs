@@ -1,14 +1,11 @@
 //! One node's line: what is counted and filtered by, made from its document.
 
-use crate::liveness::{HubTimes, flags, liveness};
+use crate::liveness::{CLONE_MS, HubTimes, flags, liveness};
 use crate::store::NodeDoc;
 use evenkeel_report::{Liveness, Seq, Status, Sync};
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-
-/// For how long two boot ids that alternated are told (ms); as `liveness::flags` has it.
-const CLONE_MS: i64 = 3_600_000;
 
 /// What is known of one node, in short.
 #[derive(Debug, Clone, PartialEq, Eq)]

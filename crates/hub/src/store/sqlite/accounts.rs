@@ -1,8 +1,8 @@
 //! Accounts, passes and the audit log in SQLite, on a connection of their own beside the one that stores events.
 
-use super::{BUSY, from_json, json, sql};
+use super::{from_json, json, open_writer, sql};
+use crate::store::Result;
 use crate::store::accounts::{Account, Accounts, Change, Entry, Pass, PassKind, Role};
-use crate::store::{Result, StoreError};
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -19,14 +19,7 @@ impl SqliteAccounts {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = |source: rusqlite::Error| StoreError::Open {
-            path: path.display().to_string(),
-            source: Box::new(source),
-        };
-        let conn = Connection::open(path).map_err(opened)?;
-        conn.busy_timeout(BUSY).map_err(opened)?;
-        conn.execute_batch("PRAGMA synchronous=FULL;").map_err(opened)?;
-        Ok(Self { conn: Mutex::new(conn) })
+        Ok(Self { conn: Mutex::new(open_writer(path)?) })
     }
 
     fn conn(&self) -> MutexGuard<'_, Connection> {

@@ -15,8 +15,9 @@ pub use telling::SqliteTelling;
 pub use view::SqliteView;
 
 use super::{Result, Store, StoreError, Tx};
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long a statement waits for another process (a backup, an operator's shell) to let go of the file.
@@ -34,14 +35,8 @@ impl SqliteStore {
     /// # Errors
     /// When the file cannot be opened, is no database, or was written by a newer hub.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = |source: rusqlite::Error| StoreError::Open {
-            path: path.display().to_string(),
-            source: Box::new(source),
-        };
-        let mut conn = Connection::open(path).map_err(opened)?;
-        conn.busy_timeout(BUSY).map_err(opened)?;
-        // An acknowledgement means committed: FULL syncs the log at every commit, also before a power cut.
-        conn.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;").map_err(opened)?;
+        let mut conn = open_writer(path)?;
+        conn.execute_batch("PRAGMA journal_mode=WAL;").map_err(opened(path))?;
         schema::migrate(&mut conn, path)?;
         conn.set_prepared_statement_cache_capacity(64);
         Ok(Self { conn })
@@ -81,15 +76,33 @@ fn sql(doing: &'static str) -> impl Fn(rusqlite::Error) -> StoreError {
     move |source| StoreError::Sql { doing, source: Box::new(source) }
 }
 
+fn opened(path: &Path) -> impl Fn(rusqlite::Error) -> StoreError + '_ {
+    |source| StoreError::Open { path: path.display().to_string(), source: Box::new(source) }
+}
+
+/// A connection that writes. An acknowledgement means committed: FULL syncs the log at every commit, also before a power cut.
+fn open_writer(path: &Path) -> Result<Connection> {
+    let conn = Connection::open(path).map_err(opened(path))?;
+    conn.busy_timeout(BUSY).map_err(opened(path))?;
+    conn.execute_batch("PRAGMA synchronous=FULL;").map_err(opened(path))?;
+    Ok(conn)
+}
+
 fn open_reader(path: &Path) -> Result<Connection> {
-    let opened = |source: rusqlite::Error| StoreError::Open {
-        path: path.display().to_string(),
-        source: Box::new(source),
-    };
-    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(opened)?;
-    conn.busy_timeout(BUSY).map_err(opened)?;
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(opened(path))?;
+    conn.busy_timeout(BUSY).map_err(opened(path))?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// Runs `work` in a transaction that nobody else writes beside.
+fn write<T>(conn: &Mutex<Connection>, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
+    let mut conn = conn.lock().unwrap_or_else(PoisonError::into_inner);
+    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate);
+    let tx = tx.map_err(sql("beginning a transaction"))?;
+    let done = work(&tx)?;
+    tx.commit().map_err(sql("committing"))?;
+    Ok(done)
 }
 
 /// SQLite has no unsigned 64-bit numbers; larger ones are refused at the door (`wire`).

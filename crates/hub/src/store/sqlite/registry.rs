@@ -1,9 +1,9 @@
 //! Who may speak, in SQLite: a reading and a writing connection of its own, beside the one that stores events.
 
-use super::{BUSY, from_json, json, open_reader, sql};
+use super::{from_json, json, open_reader, open_writer, sql};
+use crate::store::Result;
 use crate::store::registry::{Admission, Enrol, Issued, Mark, NewCertificate, Refusal, Registry, Token};
-use crate::store::{Result, StoreError};
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,28 +23,15 @@ impl SqliteRegistry {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = |source: rusqlite::Error| StoreError::Open {
-            path: path.display().to_string(),
-            source: Box::new(source),
-        };
-        let writer = Connection::open(path).map_err(opened)?;
-        writer.busy_timeout(BUSY).map_err(opened)?;
-        writer.execute_batch("PRAGMA synchronous=FULL;").map_err(opened)?;
-        Ok(Self { reader: Mutex::new(open_reader(path)?), writer: Mutex::new(writer) })
+        Ok(Self { reader: Mutex::new(open_reader(path)?), writer: Mutex::new(open_writer(path)?) })
     }
 
     fn read(&self) -> MutexGuard<'_, Connection> {
         self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` in a transaction that nobody else writes beside.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let mut conn = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate);
-        let tx = tx.map_err(sql("beginning a transaction"))?;
-        let done = work(&tx)?;
-        tx.commit().map_err(sql("committing"))?;
-        Ok(done)
+        super::write(&self.writer, work)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Slots in SQLite, on a connection of their own beside the writer's.
 
-use super::{BUSY, sql};
-use crate::store::{Result, SlotBook, SlotRow, StoreError, Taken};
+use super::{open_writer, sql};
+use crate::store::{Result, SlotBook, SlotRow, Taken};
 use rusqlite::{Connection, TransactionBehavior, params};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,15 +21,7 @@ impl SqliteSlots {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = |source: rusqlite::Error| StoreError::Open {
-            path: path.display().to_string(),
-            source: Box::new(source),
-        };
-        let conn = Connection::open(path).map_err(opened)?;
-        conn.busy_timeout(BUSY).map_err(opened)?;
-        // What is granted outlives a power cut.
-        conn.execute_batch("PRAGMA synchronous=FULL;").map_err(opened)?;
-        Ok(Self { conn: Mutex::new(conn) })
+        Ok(Self { conn: Mutex::new(open_writer(path)?) })
     }
 
     fn conn(&self) -> MutexGuard<'_, Connection> {

@@ -1,9 +1,9 @@
 //! What waits to be told, in SQLite, on a connection of its own beside the writer's.
 
-use super::{BUSY, from_json, json, sql};
+use super::{from_json, json, open_writer, sql};
+use crate::store::Result;
 use crate::store::telling::{Desk, Message, News, NewsRow, Silence, Sorted, Standing, State, Tally, Telling};
-use crate::store::{Result, StoreError};
-use rusqlite::{Connection, Params, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Params, Row, Transaction, params};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
@@ -23,24 +23,11 @@ impl SqliteTelling {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        let opened = |source: rusqlite::Error| StoreError::Open {
-            path: path.display().to_string(),
-            source: Box::new(source),
-        };
-        let conn = Connection::open(path).map_err(opened)?;
-        conn.busy_timeout(BUSY).map_err(opened)?;
-        conn.execute_batch("PRAGMA synchronous=FULL;").map_err(opened)?;
-        Ok(Self { conn: Mutex::new(conn) })
+        Ok(Self { conn: Mutex::new(open_writer(path)?) })
     }
 
-    /// Runs `work` in a transaction that nobody else writes beside.
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T>) -> Result<T> {
-        let mut conn = self.conn.lock().unwrap_or_else(PoisonError::into_inner);
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate);
-        let tx = tx.map_err(sql("beginning a transaction"))?;
-        let done = work(&tx)?;
-        tx.commit().map_err(sql("committing"))?;
-        Ok(done)
+        super::write(&self.conn, work)
     }
 
     fn read<T>(&self, work: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
