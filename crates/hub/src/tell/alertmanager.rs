@@ -29,6 +29,18 @@ pub(super) struct Memo {
     alerts: BTreeMap<String, Alert>,
 }
 
+impl Memo {
+    /// What to remember before this is sent after `old`; nothing where nothing in it is new. Whoever dies between a sending
+    /// and its memory still knows what has to be ended.
+    pub(super) fn ahead(&self, old: &Self) -> Option<Self> {
+        let mut alerts = old.alerts.clone();
+        for (subject, alert) in &self.alerts {
+            alerts.entry(subject.clone()).or_insert_with(|| alert.clone());
+        }
+        (alerts.len() > old.alerts.len()).then_some(Self { sent: 0, alerts })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Alert {
     labels: BTreeMap<String, String>,

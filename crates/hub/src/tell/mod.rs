@@ -224,14 +224,14 @@ impl Teller {
         let (public_url, clock) = (self.public_url.clone(), Arc::clone(&self.hub.clock));
         let (telling, metrics) = (Arc::clone(&self.hub.telling), Arc::clone(&self.hub.metrics));
         async move {
-            let stands = Stands { fleet: &fleet, silences: &silences };
+            let stands = Stands { fleet: &fleet, silences: &silences, telling: &telling };
             let told = send::tell(&client, &sink, &message, &stands, public_url.as_deref(), clock());
             let tried = tokio::time::timeout(TRY, told).await.unwrap_or_else(|_| Tried::Again {
                 after: None,
                 why: "it took too long".to_owned(),
                 memo: None,
             });
-            let kept = keep(telling, &metrics, &sink, message, tried, &clock).await;
+            let kept = keep(Arc::clone(&telling), &metrics, &sink, message, tried, &clock).await;
             (sink.name, kept)
         }
     }
@@ -249,6 +249,13 @@ fn sort(telling: &dyn Telling, sinks: &[Sink], fleet: Option<&Arc<Fleet>>, now: 
     let over = |news: &_| fleet.is_none_or(|fleet| fleet.over(news));
     let mut id = || ca::random::<16>().map_or_else(|_| format!("at-{now}"), |bytes| hex(&bytes));
     telling.sort(now, NEWS, &mut |desk| route::sort(desk, sinks, now, (&found, &over), &mut id)).map(drop)
+}
+
+/// Keeps what a lent message has to remember before it is sent.
+async fn note(telling: &Arc<dyn Telling>, message: &Message, body: &str, now: i64) -> Result<()> {
+    let ahead = Message { body: body.to_owned(), next: now + LEASE_MS, ..message.clone() };
+    let telling = Arc::clone(telling);
+    apart(move || telling.settle(&ahead, ahead.tries)).await.map(drop)
 }
 
 /// Keeps what became of a try.

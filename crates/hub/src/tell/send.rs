@@ -7,9 +7,10 @@ use super::fleet::Fleet;
 use super::route::Bundle;
 use super::sinks::{Alertmanager, CommitStatus, Sink, Slack, To, Webhook, read, secret};
 use super::{slack, webhook};
-use crate::store::telling::{Message, News, Silence};
+use crate::store::telling::{Message, News, Silence, Telling};
 use crate::tell::silence::covers;
 use reqwest::{Client, RequestBuilder};
+use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -56,6 +57,8 @@ impl From<String> for Refused {
 pub(super) struct Stands<'a> {
     pub(super) fleet: &'a Fleet,
     pub(super) silences: &'a [Silence],
+    /// Where to note what has to be remembered before it is sent.
+    pub(super) telling: &'a Arc<dyn Telling>,
 }
 
 /// A client for this sink.
@@ -160,11 +163,17 @@ async fn to_alertmanager(
     let memo: alertmanager::Memo = serde_json::from_str(&message.body).unwrap_or_default();
     let silenced = |news: &News| stands.silences.iter().any(|one| one.until > now && covers(one, news));
     let due = alertmanager::alerts(sink, stands.fleet, &|news| !silenced(news), &memo, public_url, now);
-    let Some((alerts, memo)) = due else { return Tried::Taken(None) };
+    let Some((alerts, after)) = due else { return Tried::Taken(None) };
+    let ahead = after.ahead(&memo).and_then(|ahead| serde_json::to_string(&ahead).ok());
+    if let Some(ahead) = &ahead
+        && let Err(why) = super::note(stands.telling, message, ahead, now).await
+    {
+        return Tried::from(Refused::from(crate::writer::chain(&why)));
+    }
     let url = format!("{}/api/v2/alerts", to.url.trim_end_matches('/'));
     match send(client.post(url).json(&alerts)).await {
-        Ok(()) => Tried::Taken(serde_json::to_string(&memo).ok()),
-        Err(why) => why.into(),
+        Ok(()) => Tried::Taken(serde_json::to_string(&after).ok()),
+        Err(Refused { after, why }) => Tried::Again { after, why, memo: ahead },
     }
 }
 
