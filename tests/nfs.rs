@@ -32,7 +32,7 @@ const STORIES: &[Story] = stories![
     mounting::both_versions_are_mounted_as_named_and_the_second_pass_does_nothing,
     mounting::what_a_person_unmounts_comes_back_and_a_line_in_fstab_does_not_win,
     mounting::two_mounts_of_one_export_share_the_options_of_the_first,
-    mounting::an_automount_that_sleeps_is_even_and_no_pass_wakes_it,
+    mounting::an_automount_falls_asleep_while_passes_look_at_it,
     wrong::an_option_that_needs_an_unmount_is_pending_with_its_reason,
     wrong::another_export_at_the_right_path_is_told_and_not_touched,
     wrong::a_stale_handle_is_told_although_the_kernels_table_looks_perfect,

@@ -274,7 +274,8 @@ mod tests {
 
     fn inside(name: &str, node: &dyn Sensor) -> Option<crate::Inside> {
         let within = std::time::Duration::from_secs(1);
-        let question = crate::FolderQuestion { folder: folder(name), sentinel: None, write: false, within };
+        let question =
+            crate::FolderQuestion { folder: folder(name), sentinel: None, write: false, within, lasts: None };
         match node.folders(&[question]).pop()? {
             crate::FolderSeen::Answers(inside) => Some(inside),
             _ => None,

@@ -17,6 +17,8 @@ pub struct FolderQuestion {
     pub write: bool,
     /// How long an answer may take.
     pub within: Duration,
+    /// For how long what was seen of an automount that is awake may be told again: a look keeps it awake.
+    pub lasts: Option<Duration>,
 }
 
 /// What a look into a folder told.

@@ -64,22 +64,30 @@ pub(crate) fn door(guard: &Guard, folder: &Path) -> Result<Option<OwnedFd>, Faul
         let why = format!("{doing}: it lies in a mount that may hang, which is not looked below");
         return Err(Fault::new(why).class(Class::NotApplicable));
     }
-    match open(above.fd, name) {
+    match open(guard, above.fd, name) {
         Ok(open) => Ok(Some(open)),
         Err(error) if mounting::gone(&error) => Ok(None),
         Err(error) => Err(fault(error)),
     }
 }
 
-fn open(above: OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
-    // Opened as a path only: that wakes no automount.
-    let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let seen = rustix::fs::openat(&above, name, path, Mode::empty())?;
-    let mounted = walk::look(&seen)?.stx_mnt_id != walk::look(&above)?.stx_mnt_id;
-    let from = if mounted { without_mounts(&above)? } else { above };
+fn open(guard: &Guard, above: OwnedFd, name: &OsStr) -> io::Result<OwnedFd> {
+    let from = if mounted(guard, &above, name)? { without_mounts(&above)? } else { above };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     Ok(rustix::fs::openat2(&from, name, flags, Mode::empty(), resolve)?)
+}
+
+fn mounted(guard: &Guard, above: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    let awake = guard.awake()?;
+    // To go over one that is awake keeps it awake.
+    if !awake.is_empty() && awake.contains_key(&mounting::place(above.as_fd())?.join(name)) {
+        return Ok(true);
+    }
+    // Opened as a path only: that wakes no automount.
+    let path = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let seen = rustix::fs::openat(above, name, path, Mode::empty())?;
+    Ok(walk::look(&seen)?.stx_mnt_id != walk::look(above)?.stx_mnt_id)
 }
 
 fn without_mounts(folder: &OwnedFd) -> io::Result<OwnedFd> {

@@ -7,6 +7,7 @@
 use crate::apart::{self, Answer, Apart};
 use crate::mountinfo;
 use crate::walk;
+use evenkeel_core::{FolderQuestion, FolderSeen, MountEntry};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
@@ -58,6 +59,17 @@ pub(crate) struct Guard {
     /// Programs that could not be killed, by the mount point.
     programs: Mutex<HashMap<PathBuf, OwnedFd>>,
     local: Mutex<Option<Local>>,
+    /// What was seen of automounts that are awake.
+    seen: Mutex<HashMap<PathBuf, Remembered>>,
+}
+
+/// What a look at an automount told.
+#[derive(Debug)]
+struct Remembered {
+    mount: u64,
+    question: FolderQuestion,
+    seen: FolderSeen,
+    at: Instant,
 }
 
 /// Who is at a mount.
@@ -88,6 +100,8 @@ struct Local {
     ids: HashSet<u64>,
     /// Where the others are mounted, and their ids.
     risky: Vec<(u64, PathBuf)>,
+    /// Automounts with something mounted on them, and its id.
+    awake: HashMap<PathBuf, u64>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -250,6 +264,40 @@ impl Guard {
         self.local(|local| !local.risky.iter().any(|(_, risky)| path.starts_with(risky)))
     }
 
+    /// Automounts that are awake, and the id of what is mounted there. To walk over one renews its time of last use.
+    pub(crate) fn awake(&self) -> io::Result<HashMap<PathBuf, u64>> {
+        self.local(|local| local.awake.clone())
+    }
+
+    /// What was seen of an automount since it woke, as long as the question lets that last.
+    pub(crate) fn remembered(&self, question: &FolderQuestion) -> Option<FolderSeen> {
+        let lasts = question.lasts?;
+        let mount = self.awake().ok()?.get(&question.folder).copied()?;
+        let seen = lock(&self.seen);
+        let old = seen.get(&question.folder)?;
+        let good = old.mount == mount && old.question == *question && old.at.elapsed() < lasts;
+        good.then(|| old.seen.clone())
+    }
+
+    /// Remember what a look told, where its question lets that last.
+    pub(crate) fn remember(&self, question: &FolderQuestion, seen: &FolderSeen) {
+        if question.lasts.is_none() {
+            return;
+        }
+        let awake = self.awake().unwrap_or_default();
+        let mut all = lock(&self.seen);
+        all.retain(|folder, old| awake.get(folder) == Some(&old.mount));
+        if let (FolderSeen::Answers(_), Some(mount)) = (seen, awake.get(&question.folder)) {
+            let (mount, question, seen) = (*mount, question.clone(), seen.clone());
+            all.insert(question.folder.clone(), Remembered { mount, question, seen, at: Instant::now() });
+        }
+    }
+
+    /// Something is done to a folder: the next look is a new one.
+    pub(crate) fn forget(&self, folder: &Path) {
+        lock(&self.seen).remove(folder);
+    }
+
     fn local<T>(&self, ask: impl FnOnce(&Local) -> T) -> io::Result<T> {
         let mut local = lock(&self.local);
         let current = match local.take() {
@@ -275,15 +323,26 @@ impl Drop for Guard {
 impl Local {
     fn read() -> io::Result<Self> {
         let (table, text) = read_table()?;
+        let entries = mountinfo::parse(&text);
+        let awake = awake(&entries);
         let (local, others): (Vec<_>, Vec<_>) =
-            mountinfo::parse(&text).into_iter().partition(|entry| LOCAL.contains(&&*entry.fstype));
+            entries.into_iter().partition(|entry| LOCAL.contains(&&*entry.fstype));
         let ids = local.into_iter().map(|entry| entry.id).collect();
-        Ok(Self { table, ids, risky: others.into_iter().map(|entry| (entry.id, entry.target)).collect() })
+        let risky = others.into_iter().map(|entry| (entry.id, entry.target)).collect();
+        Ok(Self { table, ids, risky, awake })
     }
 
     fn has(&self, id: u64) -> bool {
         self.ids.contains(&id) || self.risky.iter().any(|(risky, _)| *risky == id)
     }
+}
+
+/// Automounts with something on them, and the id of that.
+fn awake(entries: &[MountEntry]) -> HashMap<PathBuf, u64> {
+    let waits: HashMap<u64, &MountEntry> =
+        entries.iter().filter(|entry| entry.fstype == "autofs").map(|entry| (entry.id, entry)).collect();
+    let on = |entry: &&MountEntry| waits.get(&entry.parent).is_some_and(|below| below.target == entry.target);
+    entries.iter().filter(on).map(|entry| (entry.target.clone(), entry.id)).collect()
 }
 
 /// The path that a unit's name stands for, `systemd-escape --unescape --path`.
@@ -332,5 +391,16 @@ mod tests {
         assert_eq!(unescape(r"srv-my\x2dweb-up\x20loads"), Path::new("/srv/my-web/up loads"));
         assert_eq!(unescape(r"srv-\xc3\xa4"), Path::new("/srv/ä"));
         assert_eq!(unescape(r"srv-\x"), Path::new(r"/srv/\x"));
+    }
+
+    #[test]
+    fn an_automount_is_awake_while_something_lies_on_it() {
+        let table = b"26 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
+            40 26 0:40 / /srv/a rw - autofs systemd-1 rw,direct\n\
+            41 26 0:41 / /srv/b rw - autofs systemd-1 rw,direct\n\
+            52 41 0:52 / /srv/b rw - nfs4 10.9.0.2:/b rw\n\
+            53 52 0:53 / /srv/b/inner rw - tmpfs tmpfs rw\n\
+            60 26 0:60 / /srv/c rw - nfs4 10.9.0.2:/c rw\n";
+        assert_eq!(awake(&mountinfo::parse(table)), HashMap::from([("/srv/b".into(), 52)]));
     }
 }

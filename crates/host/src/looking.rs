@@ -30,6 +30,10 @@ pub(crate) fn folders(guard: &Guard, questions: &[FolderQuestion]) -> Vec<Folder
     let mut seen: Vec<Option<FolderSeen>> = questions.iter().map(|_| None).collect();
     let (mut looks, mut later) = (vec![], vec![]);
     for (at, question) in questions.iter().enumerate() {
+        seen[at] = guard.remembered(question);
+        if seen[at].is_some() {
+            continue;
+        }
         match begin(guard, question) {
             Begun::Over(answer) => seen[at] = Some(answer),
             Begun::Busy => later.push(at),
@@ -133,7 +137,9 @@ fn gather(
             looks.drain(..).partition(|(_, look)| look.child.done() || look.end <= now);
         *looks = waiting;
         for (at, look) in over {
-            seen[at] = Some(end(guard, &questions[at], look));
+            let told = end(guard, &questions[at], look);
+            guard.remember(&questions[at], &told);
+            seen[at] = Some(told);
         }
     }
 }

@@ -72,7 +72,24 @@ pub(crate) fn approach(
     to_file: bool,
 ) -> io::Result<Reached> {
     let stop = |id: u64| guard.risky(id);
-    Walk { links, make, to_file, stop: &stop }.to(path)
+    Walk { links, make, to_file, stop: &stop, shut: &[] }.to(path)
+}
+
+/// Walk to a path for a look, and stop at the door of an automount that is awake.
+fn approach_asleep(guard: &Guard, path: &Path) -> io::Result<Reached> {
+    let stop = |id: u64| guard.risky(id);
+    let shut: Vec<PathBuf> = guard.awake()?.into_keys().collect();
+    let reached = Walk { links: Links::Any, make: None, to_file: true, stop: &stop, shut: &shut }.to(path)?;
+    // What lies behind the door cannot be looked at without a touch.
+    if reached.shut && reached.rest.len() > 1 {
+        return approach(guard, path, Links::Any, None, true);
+    }
+    Ok(reached)
+}
+
+/// Where a descriptor is.
+pub(crate) fn place(fd: BorrowedFd) -> io::Result<PathBuf> {
+    std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }
 
 /// A path with every symlink followed, as the kernel sees it.
@@ -83,13 +100,13 @@ pub(crate) fn resolve(guard: &Guard, path: &Path) -> Result<Option<PathBuf>, Fau
         Straight::Missing => return Ok(None),
         Straight::Unclear => {}
     }
-    let reached = match approach(guard, path, Links::Any, None, true) {
+    let reached = match approach_asleep(guard, path) {
         Err(error) if gone(&error) => return Ok(None),
         reached => reached.map_err(doing)?,
     };
-    let found = std::fs::read_link(format!("/proc/self/fd/{}", reached.fd.as_raw_fd())).map_err(doing)?;
-    if reached.rest.is_empty() {
-        return Ok(Some(found));
+    let found = place(reached.fd.as_fd()).map_err(doing)?;
+    if reached.rest.is_empty() || reached.shut {
+        return Ok(Some(reached.rest.iter().fold(found, |path, part| path.join(part))));
     }
     let rest = joined(&reached.rest).map_err(doing)?;
     let base = reached.fd.as_fd();
@@ -145,6 +162,7 @@ pub(crate) fn own(
     let rest = joined(&reached.rest).map_err(fault)?;
     let base = reached.fd.as_fd();
     let change = || said(change_owner(base, &rest, (uid, gid), mode));
+    guard.forget(path);
     let done = if reached.stopped { answer(guard, base, &change) } else { heard(&change()) };
     done.map(drop).map_err(|failure| failure.fault(&doing))
 }

@@ -37,6 +37,7 @@ pub(crate) fn seed(
     (owner, group): (Option<&str>, Option<&str>),
 ) -> Result<(), Fault> {
     let doing = format!("copy what lies below {} into what is mounted there", folder.display());
+    guard.forget(folder);
     let Some(source) = below::door(guard, folder)? else {
         return Err(Fault::new(format!("{doing}: there is no such folder")));
     };

@@ -12,7 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 /// As many as the kernel follows, `path_resolution(7)`.
 const MOST_LINKS: usize = 40;
@@ -35,6 +35,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) to_file: bool,
     /// Says of a mount, by the kernel's id of it, that nothing below its root must be touched here.
     pub(crate) stop: &'a dyn Fn(u64) -> io::Result<bool>,
+    /// Mount points at whose door it stops: to go through is a touch.
+    pub(crate) shut: &'a [PathBuf],
 }
 
 /// Where a walk ended.
@@ -45,11 +47,13 @@ pub(crate) struct Reached {
     pub(crate) rest: Vec<OsString>,
     /// Whether `stop` ended it.
     pub(crate) stopped: bool,
+    /// Whether `shut` did: the next component of `rest` is the mount point.
+    pub(crate) shut: bool,
 }
 
 /// Walk to a folder. Where one is missing and `make` tells permission bits, it is made.
 pub(crate) fn folder(path: &Path, make: Option<u32>) -> io::Result<OwnedFd> {
-    let walk = Walk { links: Links::Trusted, make, to_file: false, stop: &|_| Ok(false) };
+    let walk = Walk { links: Links::Trusted, make, to_file: false, stop: &|_| Ok(false), shut: &[] };
     walk.to(path).map(|reached| reached.fd)
 }
 
@@ -58,18 +62,30 @@ impl Walk<'_> {
     pub(crate) fn to(&self, path: &Path) -> io::Result<Reached> {
         let mut rest = parts(path);
         let (mut here, mut followed, mut mount) = (open_root()?, 0, None);
+        let mut at = PathBuf::from("/");
         loop {
             let id = look(&here)?.stx_mnt_id;
             if mount.replace(id) != Some(id) && (self.stop)(id)? {
-                return Ok(Reached { fd: here, rest: rest.into(), stopped: true });
+                return Ok(Reached { fd: here, rest: rest.into(), stopped: true, shut: false });
             }
             let Some(part) = rest.pop_front() else {
-                return Ok(Reached { fd: here, rest: vec![], stopped: false });
+                return Ok(Reached { fd: here, rest: vec![], stopped: false, shut: false });
             };
+            if !self.shut.is_empty() && self.shut.contains(&at.join(&part)) {
+                rest.push_front(part);
+                return Ok(Reached { fd: here, rest: rest.into(), stopped: false, shut: true });
+            }
             let next = enter(&here, &part, self.make)?;
             let seen = look(&next)?;
             match FileType::from_raw_mode(seen.stx_mode.into()) {
-                FileType::Directory => here = next,
+                FileType::Directory => {
+                    if part == ".." {
+                        at.pop();
+                    } else {
+                        at.push(&part);
+                    }
+                    here = next;
+                }
                 FileType::Symlink => {
                     followed += 1;
                     if followed > MOST_LINKS {
@@ -77,10 +93,13 @@ impl Walk<'_> {
                     }
                     may_follow(&here, &part, &seen, self.links)?;
                     let target = rustix::fs::readlinkat(&next, "", vec![])?.into_bytes();
+                    if target.first() == Some(&b'/') {
+                        at = PathBuf::from("/");
+                    }
                     here = follow(here, &mut rest, target)?;
                 }
                 _ if self.to_file && rest.is_empty() => {
-                    return Ok(Reached { fd: next, rest: vec![], stopped: false });
+                    return Ok(Reached { fd: next, rest: vec![], stopped: false, shut: false });
                 }
                 _ => return Err(Errno::NOTDIR.into()),
             }
@@ -166,4 +185,31 @@ fn may_follow(here: &OwnedFd, part: &OsStr, link: &Statx, links: Links) -> io::R
         link.stx_uid,
         folder.stx_uid
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_stops_before_a_door_that_is_shut_whatever_way_leads_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let top = dir.path().canonicalize().unwrap();
+        std::fs::create_dir_all(top.join("a/door/in")).unwrap();
+        std::fs::create_dir(top.join("b")).unwrap();
+        std::os::unix::fs::symlink("../a/door", top.join("b/link")).unwrap();
+        std::os::unix::fs::symlink(top.join("a"), top.join("b/far")).unwrap();
+        let shut = [top.join("a/door")];
+        let walk = Walk { links: Links::Any, make: None, to_file: true, stop: &|_| Ok(false), shut: &shut };
+        let rest = |way: &str| {
+            let reached = walk.to(&top.join(way)).unwrap();
+            assert_eq!(reached.shut, !reached.rest.is_empty(), "{way}");
+            reached.rest.iter().collect::<PathBuf>()
+        };
+        for way in ["a/door", "b/link", "b/far/door", "b/../a/./door"] {
+            assert_eq!(rest(way), Path::new("door"), "{way}");
+        }
+        assert_eq!(rest("b/link/in"), Path::new("door/in"));
+        assert_eq!(rest("b"), Path::new(""));
+    }
 }

@@ -30,6 +30,7 @@ fn question(folder: &Path) -> FolderQuestion {
         sentinel: Some(".export-id".into()),
         write: false,
         within: WITHIN,
+        lasts: None,
     }
 }
 

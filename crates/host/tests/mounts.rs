@@ -20,7 +20,8 @@ fn start() -> (Host, TempDir) {
 /// One look into one folder.
 fn inside(host: &Host, folder: &Path, sentinel: Option<&str>) -> Result<Inside, String> {
     let (folder, sentinel) = (folder.to_owned(), sentinel.map(str::to_owned));
-    let question = FolderQuestion { folder, sentinel, write: false, within: Duration::from_secs(2) };
+    let question =
+        FolderQuestion { folder, sentinel, write: false, within: Duration::from_secs(2), lasts: None };
     match host.folders(&[question]).pop().expect("one answer") {
         FolderSeen::Answers(inside) => Ok(inside),
         FolderSeen::Hung => Err("it does not answer".into()),
@@ -287,6 +288,7 @@ fn a_write_is_tried_where_it_is_asked_for_and_leaves_nothing() {
         sentinel: None,
         write,
         within: Duration::from_secs(2),
+        lasts: None,
     };
     let tried = |host: &Host, write| match host.folders(&[question(write)]).pop() {
         Some(FolderSeen::Answers(inside)) => inside.write,

@@ -391,5 +391,7 @@ impl Look<'_> {
 fn question(want: &Want, target: &Path) -> FolderQuestion {
     let health = want.health();
     let (folder, sentinel) = (target.to_owned(), want.sentinel.clone());
-    FolderQuestion { folder, sentinel, write: health.write, within: health.within() }
+    // One that is looked at more seldom than it falls asleep can fall asleep.
+    let lasts = if want.watched() { None } else { want.idle().map(|idle| idle * 3) };
+    FolderQuestion { folder, sentinel, write: health.write, within: health.within(), lasts }
 }

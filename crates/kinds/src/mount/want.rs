@@ -10,6 +10,7 @@ use evenkeel_core::{Complaint, DurationWord};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What is wanted of one mount; its name is the mount point.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -165,8 +166,15 @@ impl Want {
     /// Whether it is looked into in every pass.
     pub(super) fn watched(&self) -> bool {
         // A look would keep it from falling asleep.
-        let sleeps = matches!(self.automount, Some(Automount::On { idle: Some(_) }));
-        self.health.is_some() || (self.network() && !sleeps)
+        self.health.is_some() || (self.network() && self.idle().is_none())
+    }
+
+    /// After how long without a touch it is unmounted.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        match &self.automount {
+            Some(Automount::On { idle }) => idle.as_ref().map(DurationWord::duration),
+            _ => None,
+        }
     }
 
     pub(super) fn health(&self) -> Health {
