@@ -479,6 +479,38 @@ fn old_history_is_pruned_and_what_stands_is_not() {
     assert_eq!(kept.take(&old).duplicate, [true], "a number stays known when its history is gone");
 }
 
+#[test]
+fn a_word_is_forgotten_with_the_last_row_that_says_it() {
+    const DAY: i64 = 86_400_000;
+    let mut kept = Kept::new(Kind::Sqlite);
+    let open = |id| item(id, Status::Pending);
+    let events = [
+        (full(1, vec![open("a"), open("b")]), DAY),
+        (change(2, item("b", Status::Error), &[]), 3 * DAY),
+        (change(3, open("b"), &[]), 2 * DAY), // the hub's clock was set back
+    ];
+    for (event, now) in events {
+        commit(kept.store.as_mut(), &[&[event]], now).unwrap();
+    }
+    let words = |kept: &Kept| {
+        let conn = rusqlite::Connection::open(kept.at.dir().join("hub.db")).unwrap();
+        let mut found =
+            conn.prepare("SELECT word FROM words WHERE word IN ('a', 'b') ORDER BY word").unwrap();
+        found.query_map([], |row| row.get(0)).unwrap().collect::<rusqlite::Result<Vec<String>>>().unwrap()
+    };
+    assert_eq!(kept.store.prune(DAY + 1, 1).unwrap(), 1);
+    assert_eq!(words(&kept), ["a", "b"], "not all that is old was forgotten yet");
+    kept.store.prune(DAY + 1, 100).unwrap();
+    assert_eq!(words(&kept), ["a", "b"], "the day is not over");
+    kept.store.prune(2 * DAY, 100).unwrap();
+    assert_eq!(words(&kept), ["b"]);
+    assert_eq!(kept.story("mw1", "b").len(), 2);
+    kept.store.prune(4 * DAY, 100).unwrap();
+    assert_eq!((words(&kept).len(), kept.story("mw1", "b").len()), (0, 0));
+    kept.take(&[full(4, vec![item("a", Status::Error)])]);
+    assert_eq!(kept.story("mw1", "a").len(), 1);
+}
+
 fn a_transaction_that_fails_leaves_nothing_behind(kind: Kind) {
     use evenkeel_hub::store::StoreError;
     let mut kept = Kept::new(kind);

@@ -6,6 +6,7 @@
 
 pub mod accounts;
 pub mod batch;
+mod lean;
 pub mod postgres;
 pub mod registry;
 mod rows;

@@ -447,7 +447,7 @@ pub fn dump_sqlite(store: &Path) -> String {
         },
     );
     each(
-        "SELECT source, epoch, n, sub, item, status, at, got, echo, commit_id, detail FROM history \
+        "SELECT source, epoch, n, sub, item, status, at, got, echo, commit_word, body FROM entries \
          JOIN nodes ON nodes.id = node",
         &mut |dump, row| {
             let entry = HistoryRow {
@@ -458,7 +458,7 @@ pub fn dump_sqlite(store: &Path) -> String {
                 got: number(row, 7),
                 echo: number(row, 8) == 1,
                 commit: row.get(9).unwrap(),
-                detail: serde_json::from_str(&text(row, 10)).unwrap(),
+                detail: Pack::entries(&format!("[{}]", text(row, 10))).unwrap().remove(0).detail,
             };
             let mut pack = Pack::of(&entry);
             pack.put(&entry);

@@ -1,10 +1,9 @@
-//! A pack: everything one event added to the history, as one row. Short keys and no empty fields, because a fleet
-//! keeps millions of them; still JSON, so that a person with a database shell can read it.
+//! A pack: everything one event added to the history, as one row.
 
+use crate::store::lean::Lean;
 use crate::store::{Detail, HistoryRow, Place, Result, StoreError};
-use evenkeel_report::{Change, Drift, Layer, Phase, Seq, Status, Timestamp, Writer};
+use evenkeel_report::{Seq, Status};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 /// One event's entries. They share its place, its times and its commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,84 +155,19 @@ impl From<PackJson> for Pack {
     }
 }
 
-/// An entry with one letter for each field.
-#[derive(Serialize, Deserialize)]
-struct Lean {
-    /// The item; nothing for the spec.
-    #[serde(rename = "i", default, skip_serializing_if = "String::is_empty")]
-    item: String,
-    #[serde(rename = "s")]
-    status: String,
-    #[serde(rename = "e", default, skip_serializing_if = "std::ops::Not::not")]
-    echo: bool,
-    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
-    change: Option<Change>,
-    #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
-    phase: Option<Phase>,
-    #[serde(rename = "r", default, skip_serializing_if = "Option::is_none")]
-    reason: Option<String>,
-    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
-    drift: Vec<LeanDrift>,
-    /// `[pid, comm, unit]`.
-    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
-    writer: Option<(u32, Option<String>, Option<String>)>,
-    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
-    declared_at: Option<String>,
-    /// Unix ms.
-    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
-    since: Option<i64>,
-    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
-    attempts: Option<u32>,
-    #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
-    facts: BTreeMap<String, String>,
-    #[serde(rename = "t", default, skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
-    #[serde(rename = "x", default, skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<String>,
-}
-
-/// A drift as `[attr, layer, observed, desired]`.
-type LeanDrift = (String, Layer, Option<String>, String);
-
 impl From<&Entry> for Lean {
     fn from(entry: &Entry) -> Self {
-        let detail = entry.detail.clone();
-        let drift = |one: Drift| (one.attr, one.layer, one.observed, one.desired);
-        Self {
-            item: entry.item.clone(),
-            status: entry.status.clone(),
-            echo: entry.echo,
-            change: detail.change,
-            phase: detail.phase,
-            reason: detail.reason,
-            drift: detail.drift.into_iter().map(drift).collect(),
-            writer: detail.writer.map(|who| (who.pid, who.comm, who.unit)),
-            declared_at: detail.declared_at,
-            since: detail.since.map(Timestamp::unix_ms),
-            attempts: Some(detail.attempts).filter(|n| *n != 0),
-            facts: detail.facts,
-            target: detail.target,
-            errors: detail.errors,
-        }
+        let mut lean = Self::from(entry.detail.clone());
+        lean.item.clone_from(&entry.item);
+        lean.status.clone_from(&entry.status);
+        lean.echo = entry.echo;
+        lean
     }
 }
 
 impl From<Lean> for Entry {
-    fn from(lean: Lean) -> Self {
-        let drift = |(attr, layer, observed, desired)| Drift { attr, layer, observed, desired };
-        let detail = Detail {
-            change: lean.change,
-            phase: lean.phase,
-            reason: lean.reason,
-            drift: lean.drift.into_iter().map(drift).collect(),
-            writer: lean.writer.map(|(pid, comm, unit)| Writer { pid, comm, unit }),
-            declared_at: lean.declared_at,
-            since: lean.since.and_then(Timestamp::from_unix_ms),
-            attempts: lean.attempts.unwrap_or(0),
-            facts: lean.facts,
-            target: lean.target,
-            errors: lean.errors,
-        };
-        Self { item: lean.item, status: lean.status, echo: lean.echo, detail }
+    fn from(mut lean: Lean) -> Self {
+        let (item, status) = (std::mem::take(&mut lean.item), std::mem::take(&mut lean.status));
+        Self { item, status, echo: lean.echo, detail: lean.into() }
     }
 }

@@ -7,6 +7,7 @@ mod slots;
 mod telling;
 mod tx;
 mod view;
+mod words;
 
 pub use accounts::SqliteAccounts;
 pub use registry::SqliteRegistry;
@@ -54,10 +55,14 @@ impl Store for SqliteStore {
     }
 
     fn prune(&mut self, before: i64, most: usize) -> Result<usize> {
-        let text = "DELETE FROM history WHERE (node, epoch, n, sub, item) IN \
-                    (SELECT node, epoch, n, sub, item FROM history WHERE got < ?1 ORDER BY got LIMIT ?2)";
-        let most = i64::try_from(most).unwrap_or(i64::MAX);
-        self.conn.execute(text, params![before, most]).map_err(sql("pruning the history"))
+        let text = "DELETE FROM history WHERE id IN \
+                    (SELECT id FROM history WHERE got < ?1 ORDER BY got LIMIT ?2)";
+        let bound = params![before, i64::try_from(most).unwrap_or(i64::MAX)];
+        let gone = self.conn.execute(text, bound).map_err(sql("pruning the history"))?;
+        if gone < most {
+            words::prune(&self.conn, before)?;
+        }
+        Ok(gone)
     }
 
     fn note_up(&mut self, now: i64) -> Result<()> {

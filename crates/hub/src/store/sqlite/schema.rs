@@ -1,12 +1,14 @@
 //! The schema, and how an older one becomes it. A migration that has been released is never edited.
 
-use super::sql;
+use super::{from_json, sql};
+use crate::store::lean::Lean;
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
+use rusqlite::functions::FunctionFlags;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -132,6 +134,7 @@ pub(super) const MIGRATIONS: [&str; 7] = [
        body  TEXT NOT NULL            -- JSON
      ) WITHOUT ROWID;",
     SIGN_IN,
+    LEAN,
 ];
 
 /// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.
@@ -165,6 +168,57 @@ const SIGN_IN: &str = "CREATE TABLE accounts (
      CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;
      CREATE TRIGGER audit_is_kept BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is only added to'); END;";
 
+/// 8: the history in half the room. Rows lie in the order of their arrival instead of being spread over half-empty
+/// pages; what is said again and again is kept once, as a word; what is told with a change has short keys.
+const LEAN: &str = "CREATE TABLE words (
+       id   INTEGER PRIMARY KEY,
+       word TEXT NOT NULL UNIQUE,     -- an item's id, a commit
+       last INTEGER NOT NULL          -- the day of the newest row that says it, since 1970 by the hub's clock
+     );
+     INSERT INTO words VALUES (0, '', 9223372036854775807);
+     INSERT INTO words (word, last) SELECT word, max(got) / 86400000 FROM
+       (SELECT item AS word, got FROM history WHERE item <> '' UNION ALL SELECT commit_id, got FROM history
+        WHERE commit_id IS NOT NULL AND commit_id <> '') GROUP BY word;
+     CREATE TABLE lean (
+       id        INTEGER PRIMARY KEY,
+       node      INTEGER NOT NULL,
+       item      INTEGER NOT NULL,    -- a word; 0 for the spec in force
+       epoch     INTEGER NOT NULL,
+       n         INTEGER NOT NULL,
+       sub       INTEGER NOT NULL,    -- 0 for a report, a heartbeat's time, -1 for what was put right by the way
+       status    TEXT NOT NULL,
+       at        INTEGER NOT NULL,    -- unix ms, the node's clock
+       got       INTEGER NOT NULL,    -- unix ms, the hub's clock
+       echo      INTEGER NOT NULL,    -- 1: repeats the entry before it
+       commit_id INTEGER,             -- a word
+       body      TEXT NOT NULL        -- JSON; c change, p phase, r reason, d drift [attr, layer, observed, desired],
+                                      -- w writer, l declared at, b since, n attempts, f facts, t refused commit,
+                                      -- x its errors
+     );
+     INSERT INTO lean (node, item, epoch, n, sub, status, at, got, echo, commit_id, body)
+       SELECT node, i.id, epoch, n, sub, status, at, got, echo, c.id, lean(detail)
+       FROM history JOIN words i ON i.word = item LEFT JOIN words c ON c.word = commit_id ORDER BY got;
+     DROP TABLE history;
+     ALTER TABLE lean RENAME TO history;
+     CREATE UNIQUE INDEX history_by_item ON history (node, item, epoch, n, sub);
+     CREATE INDEX history_by_place ON history (node, epoch, n, sub);
+     CREATE INDEX history_by_got ON history (got);
+     CREATE INDEX history_repairs ON history (got) WHERE status = 'repaired';
+     CREATE INDEX history_taken ON history (commit_id, node, got) WHERE item = 0 AND status = 'in_force';
+     CREATE VIEW entries AS             -- the history in words
+       SELECT node, h.item AS item_id, i.word AS item, epoch, n, sub, status, at, got, echo,
+              commit_id, c.word AS commit_word, body
+       FROM history h JOIN words i ON i.id = h.item LEFT JOIN words c ON c.id = h.commit_id;";
+
+/// `lean(detail)`: what was told with a change, with long keys, in its short form.
+fn lean(conn: &Connection) -> rusqlite::Result<()> {
+    conn.create_scalar_function("lean", 1, FunctionFlags::SQLITE_DETERMINISTIC, |row| {
+        let told = |why: StoreError| rusqlite::Error::UserFunctionError(Box::new(why));
+        let detail = from_json(row.get_raw(0).as_str()?, "history entry").map_err(told)?;
+        Lean::text(&detail).map_err(told)
+    })
+}
+
 /// Takes the steps that are missing, each in a transaction of its own.
 pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
     let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
@@ -174,6 +228,7 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
     if found > known {
         return Err(StoreError::Newer { path: path.display().to_string(), found, known });
     }
+    lean(conn).map_err(sql("preparing to migrate"))?;
     let done = usize::try_from(found).unwrap_or(0);
     for (step, text) in (1_i64..).zip(MIGRATIONS).skip(done) {
         let tx = conn.transaction().map_err(sql("beginning a migration"))?;
@@ -187,8 +242,11 @@ pub(super) fn migrate(conn: &mut Connection, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{MIGRATIONS, migrate};
-    use rusqlite::Connection;
+    use super::{LEAN, MIGRATIONS, migrate};
+    use crate::store::sqlite::SqliteView;
+    use crate::store::{Detail, HistoryRow, Place, View as _};
+    use evenkeel_report::Seq;
+    use rusqlite::{Connection, params};
     use std::path::Path;
 
     fn schema(conn: &Connection) -> Vec<String> {
@@ -212,6 +270,63 @@ mod tests {
         assert_eq!(old.query_row(open, [], |row| row.get::<_, i64>(0)).unwrap(), 1);
     }
 
+    /// Everything that can be told with a change.
+    fn detail() -> Detail {
+        serde_json::from_str(
+            r#"{"change": "corrective", "phase": "apply", "reason": "why", "drift":
+                [{"attr": "value", "layer": "kernel", "observed": "7200", "desired": "60"},
+                 {"attr": "value", "layer": "file:/etc/sysctl.conf", "observed": null, "desired": "60"}],
+                "writer": {"pid": 42, "comm": "sysctl", "unit": null}, "declared_at": "fleet.yaml:17",
+                "since": "2026-11-23T00:58:41Z", "attempts": 3, "facts": {"a": "b"}, "target": "bad", "errors": ["e"]}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_history_with_long_keys_says_the_same_in_its_short_form() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hub.db");
+        let mut old = Connection::open(&path).unwrap();
+        let before = MIGRATIONS.iter().position(|text| *text == LEAN).unwrap();
+        MIGRATIONS[..before].iter().for_each(|text| old.execute_batch(text).unwrap());
+        old.pragma_update(None, "user_version", i64::try_from(before).unwrap()).unwrap();
+        let row = |n: u64, item: &str, status: &str, commit: Option<&str>| HistoryRow {
+            place: Place { seq: Seq { epoch: 7, n }, sub: 0 },
+            item: item.to_owned(),
+            status: status.to_owned(),
+            detail: detail(),
+            at: 5,
+            got: 90_000_000 - i64::try_from(n).unwrap(),
+            commit: commit.map(str::to_owned),
+            echo: false,
+        };
+        let rows = [
+            row(3, "sysctl/b", "pending", Some("c0ffee")),
+            row(2, "sysctl/a", "repaired", None),
+            row(1, "", "in_force", Some("c0ffee")),
+        ];
+        for row in &rows {
+            let insert = "INSERT INTO history VALUES (1, 7, ?1, 0, ?2, ?3, 5, ?4, 0, ?5, ?6)";
+            let long = serde_json::to_string(&row.detail).unwrap();
+            let n = i64::try_from(row.place.seq.n).unwrap();
+            old.execute(insert, params![n, row.item, row.status, row.got, row.commit, long]).unwrap();
+        }
+        migrate(&mut old, &path).unwrap();
+        let view = SqliteView::open(&path).unwrap();
+        assert_eq!(view.timeline(1, None, 10).unwrap(), rows);
+        assert_eq!(view.repairs(10).unwrap(), [(1, rows[1].clone())]);
+        assert_eq!(view.taken("c0ffee").unwrap(), [(1, rows[2].got)]);
+        let words = "SELECT group_concat(word || ' ' || last) FROM words WHERE id > 0 ORDER BY id";
+        let words: String = old.query_row(words, [], |row| row.get(0)).unwrap();
+        assert_eq!(words, "c0ffee 1,sysctl/a 1,sysctl/b 1");
+        let body: String = old.query_row("SELECT body FROM history LIMIT 1", [], |row| row.get(0)).unwrap();
+        assert!(
+            body.starts_with(
+                r#"{"c":"corrective","p":"apply","r":"why","d":[["value","kernel","7200","60"]"#
+            )
+        );
+    }
+
     #[test]
     fn migrating_twice_changes_nothing() {
         let mut conn = Connection::open_in_memory().unwrap();
@@ -228,7 +343,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 7: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 8: run a newer evenkeel-hub"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! One transaction's statements.
 
-use super::{from_json, int, json, nat, sql};
+use super::{from_json, int, json, nat, sql, words};
+use crate::store::lean::Lean;
 use crate::store::telling::News;
 use crate::store::{GONE, HistoryRow, ItemRow, NodeDoc, NodeRow, Place, Ranges, Result, Tx};
 use evenkeel_report::{Seq, Status};
@@ -18,7 +19,11 @@ impl SqliteTx<'_> {
 }
 
 pub(super) const NODE: &str = "id, source, doc";
-pub(super) const HISTORY: &str = "epoch, n, sub, item, status, at, got, echo, commit_id, detail";
+/// Of the view `entries`.
+pub(super) const HISTORY: &str = "epoch, n, sub, item, status, at, got, echo, commit_word, body";
+
+/// The word `?2`.
+const WORD: &str = "(SELECT id FROM words WHERE word = ?2)";
 
 /// A row of [`NODE`].
 pub(super) fn node_row(row: &Row<'_>) -> rusqlite::Result<(i64, String, String)> {
@@ -59,8 +64,8 @@ pub(super) fn history_row(row: &Row<'_>, first: usize) -> rusqlite::Result<(Hist
     Ok((entry, row.get(first + 9)?))
 }
 
-pub(super) fn to_history((mut entry, detail): (HistoryRow, String)) -> Result<HistoryRow> {
-    entry.detail = from_json(&detail, "history entry")?;
+pub(super) fn to_history((mut entry, body): (HistoryRow, String)) -> Result<HistoryRow> {
+    entry.detail = Lean::detail(&body)?;
     Ok(entry)
 }
 
@@ -134,7 +139,7 @@ impl Tx for SqliteTx<'_> {
 
     fn before(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>> {
         let text = format!(
-            "SELECT {HISTORY} FROM history WHERE node = ?1 AND item = ?2 AND sub >= 0 \
+            "SELECT {HISTORY} FROM entries WHERE node = ?1 AND item_id = {WORD} AND sub >= 0 \
              AND (epoch, n, sub) < (?3, ?4, ?5) \
              ORDER BY epoch DESC, n DESC, sub DESC LIMIT 1"
         );
@@ -143,7 +148,7 @@ impl Tx for SqliteTx<'_> {
 
     fn after(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>> {
         let text = format!(
-            "SELECT {HISTORY} FROM history WHERE node = ?1 AND item = ?2 AND sub >= 0 \
+            "SELECT {HISTORY} FROM entries WHERE node = ?1 AND item_id = {WORD} AND sub >= 0 \
              AND (epoch, n, sub) > (?3, ?4, ?5) \
              ORDER BY epoch, n, sub LIMIT 1"
         );
@@ -152,22 +157,14 @@ impl Tx for SqliteTx<'_> {
 
     fn put_history(&mut self, node: i64, row: &HistoryRow) -> Result<()> {
         let text = "INSERT OR REPLACE INTO history \
-                    (node, epoch, n, sub, item, status, at, got, echo, commit_id, detail) \
+                    (node, item, epoch, n, sub, status, at, got, echo, commit_id, body) \
                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
-        let (seq, detail) = (row.place.seq, json(&row.detail, "history entry")?);
-        let bound = params![
-            node,
-            int(seq.epoch),
-            int(seq.n),
-            row.place.sub,
-            row.item,
-            row.status,
-            row.at,
-            row.got,
-            row.echo,
-            row.commit,
-            detail
-        ];
+        let day = words::day(row.got);
+        let item = words::id(self.0, &row.item, day)?;
+        let commit = row.commit.as_deref().map(|commit| words::id(self.0, commit, day)).transpose()?;
+        let (seq, sub) = (row.place.seq, row.place.sub);
+        let (epoch, n, body) = (int(seq.epoch), int(seq.n), Lean::text(&row.detail)?);
+        let bound = params![node, item, epoch, n, sub, row.status, row.at, row.got, row.echo, commit, body];
         self.run("writing the history", text, bound)
     }
 

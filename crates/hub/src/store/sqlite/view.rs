@@ -111,7 +111,7 @@ impl View for SqliteView {
 
     fn timeline(&self, node: i64, before: Option<(Place, &str)>, limit: usize) -> Result<Vec<HistoryRow>> {
         let text = format!(
-            "SELECT {HISTORY} FROM history WHERE node = ?1 AND echo = 0 \
+            "SELECT {HISTORY} FROM entries WHERE node = ?1 AND echo = 0 \
              AND (epoch, n, sub, item) < (?2, ?3, ?4, ?5) \
              ORDER BY epoch DESC, n DESC, sub DESC, item DESC LIMIT ?6"
         );
@@ -129,7 +129,7 @@ impl View for SqliteView {
 
     fn repairs(&self, limit: usize) -> Result<Vec<(i64, HistoryRow)>> {
         let text = format!(
-            "SELECT node, {HISTORY} FROM history WHERE status = 'repaired' ORDER BY got DESC, at DESC LIMIT ?1"
+            "SELECT node, {HISTORY} FROM entries WHERE status = 'repaired' ORDER BY got DESC, at DESC LIMIT ?1"
         );
         self.with(|conn| {
             let rows: rusqlite::Result<Vec<(i64, _)>> = conn.prepare_cached(&text).and_then(|mut found| {
@@ -156,7 +156,7 @@ impl View for SqliteView {
 
     fn between(&self, from: i64, to: i64, limit: usize) -> Result<Vec<(i64, HistoryRow)>> {
         let text = format!(
-            "SELECT node, {HISTORY} FROM history WHERE got >= ?1 AND got < ?2 AND echo = 0 \
+            "SELECT node, {HISTORY} FROM entries WHERE got >= ?1 AND got < ?2 AND echo = 0 \
              ORDER BY got DESC LIMIT ?3"
         );
         self.with(|conn| {
@@ -171,7 +171,8 @@ impl View for SqliteView {
 
     fn taken(&self, commit: &str) -> Result<Vec<(i64, i64)>> {
         let text = "SELECT node, min(got) FROM history INDEXED BY history_taken \
-                    WHERE item = '' AND status = 'in_force' AND commit_id = ?1 GROUP BY node";
+                    WHERE item = 0 AND status = 'in_force' \
+                    AND commit_id = (SELECT id FROM words WHERE word = ?1) GROUP BY node";
         self.with(|conn| {
             let rows: rusqlite::Result<Vec<(i64, i64)>> = conn.prepare_cached(text).and_then(|mut found| {
                 found.query_map([commit], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
