@@ -53,6 +53,7 @@ pub const NEEDS: &[(&str, Need, Need)] = &[
     ("/api/v1/invariants", READ, Need::Closed),
     ("/api/v1/silences", READ, Need::Closed),
     ("/api/v1/outbox", READ, Need::Closed),
+    ("/api/v1/fleet", READ, Need::Closed),
     ("/api/v1/drift", READ, Need::Closed),
     ("/api/v1/rollout/{commit}", READ, Need::Closed),
     ("/api/v1/nodes", READ, Need::Closed),
