@@ -5,6 +5,7 @@
 //! asked once for a whole batch (`batch`).
 
 pub mod accounts;
+pub mod acts;
 pub mod batch;
 mod lean;
 pub mod postgres;

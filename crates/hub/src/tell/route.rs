@@ -259,6 +259,7 @@ mod tests {
             owner: "o".into(),
             made: 0,
             until,
+            ended_by: None,
         }
     }
 

@@ -1,7 +1,10 @@
 //! Silences and waivers: what is under one is not told. It stays as visible as before, and counts as before.
 
+use crate::accounts::Actor;
 use crate::ca::{self, hex};
 use crate::store::StoreError;
+use crate::store::accounts::{Accounts, Change, Entry};
+use crate::store::acts::Act;
 use crate::store::telling::{News, Silence, Telling};
 use evenkeel_report::Timestamp;
 use std::fmt::Write as _;
@@ -20,7 +23,7 @@ pub enum SilenceError {
     #[error(transparent)]
     Random(#[from] ca::CaError),
     /// A glob is none.
-    #[error("--{key}: {glob:?} is no glob: {why}")]
+    #[error("{key}: {glob:?} is no glob: {why}")]
     Glob {
         /// Which.
         key: &'static str,
@@ -30,16 +33,16 @@ pub enum SilenceError {
         why: String,
     },
     /// It would last too long.
-    #[error("--for: a silence lasts at most 90 days; what may stay so for longer belongs into the spec")]
+    #[error("a silence lasts at most 90 days; what may stay so for longer belongs into the spec")]
     Long,
     /// Nothing is matched.
-    #[error("name at least one of --tier, --node, --item: a silence over everything is none")]
+    #[error("name at least one of tier, node and item: a silence over everything is none")]
     Everything,
     /// Nobody says why, or who.
-    #[error("--{0}: say it, in up to 500 characters")]
+    #[error("say the {0}, in 1 to 500 characters")]
     Empty(&'static str),
     /// There is none of that id.
-    #[error("there is no silence {0}: `evenkeel-hub silence list` has them")]
+    #[error("there is no silence {0} that has not ended")]
     Nobody(String),
 }
 
@@ -66,7 +69,7 @@ pub struct Asked {
 ///
 /// # Errors
 /// When it is none, or the store cannot be written.
-pub fn add(telling: &dyn Telling, asked: &Asked, now: i64) -> Result<String, SilenceError> {
+pub fn add(book: &dyn Accounts, asked: &Asked, by: &Actor) -> Result<String, SilenceError> {
     for (key, glob) in [("tier", &asked.tier), ("node", &asked.node), ("item", &asked.item)] {
         if let Some(glob) = glob
             && let Err(why) = glob::Pattern::new(glob)
@@ -87,7 +90,7 @@ pub fn add(telling: &dyn Telling, asked: &Asked, now: i64) -> Result<String, Sil
     }
     let id = hex(&ca::random::<4>()?);
     let all = |glob: &Option<String>| glob.clone().unwrap_or_else(|| "*".to_owned());
-    telling.silence(&Silence {
+    let silence = Silence {
         id: id.clone(),
         waiver: asked.waiver,
         tier: all(&asked.tier),
@@ -95,18 +98,33 @@ pub fn add(telling: &dyn Telling, asked: &Asked, now: i64) -> Result<String, Sil
         item: all(&asked.item),
         reason: asked.reason.trim().to_owned(),
         owner: asked.owner.trim().to_owned(),
-        made: now,
-        until: now.saturating_add(i64::try_from(asked.lasts.as_millis()).unwrap_or(0)),
-    })?;
+        made: by.at,
+        until: by.at.saturating_add(i64::try_from(asked.lasts.as_millis()).unwrap_or(0)),
+        ended_by: None,
+    };
+    let line = Entry { new: Some(told(&silence)), ..by.entry("silence_add", &id) };
+    book.change(&Change::Act(Act::Silence(silence)), &line)?;
     Ok(id)
 }
 
 /// Ends one before its time.
 ///
 /// # Errors
-/// When there is none of that id, or the store cannot be written.
-pub fn end(telling: &dyn Telling, id: &str, now: i64) -> Result<(), SilenceError> {
-    if telling.unsilence(id, now)? { Ok(()) } else { Err(SilenceError::Nobody(id.to_owned())) }
+/// When there is none of that id that has not ended, or the store cannot be written.
+pub fn end(book: &dyn Accounts, id: &str, by: &Actor) -> Result<(), SilenceError> {
+    let act = Act::EndSilence { id: id.to_owned(), at: by.at, by: by.who.clone() };
+    if book.change(&Change::Act(act), &by.entry("silence_end", id))? {
+        Ok(())
+    } else {
+        Err(SilenceError::Nobody(id.to_owned()))
+    }
+}
+
+/// What it is about, until when, by whom and why, in one line.
+fn told(one: &Silence) -> String {
+    let Silence { tier, node, item, owner, reason, .. } = one;
+    let (word, until) = (word(one), when(one.until));
+    format!("{word} of tier {tier}, node {node}, item {item} until {until} by {owner}: {reason}")
 }
 
 /// Every one that has not ended, for a person or a program.
@@ -139,7 +157,9 @@ pub fn json(one: &Silence) -> serde_json::Value {
         "reason": one.reason, "owner": one.owner, "made": when(one.made), "until": when(one.until)})
 }
 
-fn word(one: &Silence) -> &'static str {
+/// `silence` or `waiver`.
+#[must_use]
+pub fn word(one: &Silence) -> &'static str {
     if one.waiver { "waiver" } else { "silence" }
 }
 

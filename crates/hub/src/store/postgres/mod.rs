@@ -4,6 +4,7 @@
 //! A database that is away is an error of its own: requests are answered "try again" and nothing waits for it.
 
 mod accounts;
+mod acts;
 mod address;
 mod days;
 mod desk;

@@ -1,6 +1,7 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
 mod accounts;
+mod acts;
 mod registry;
 mod schema;
 mod slots;
