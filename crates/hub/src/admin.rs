@@ -30,6 +30,9 @@ pub enum AdminError {
         /// What is wrong with it.
         why: String,
     },
+    /// Labels are none.
+    #[error("labels {0:?}: up to 32 of KEY=VALUE, each a line of up to 500 characters")]
+    Labels(String),
     /// There is no such token.
     #[error("there is no token {0}: `evenkeel-hub token list` has them")]
     NoToken(String),
@@ -54,6 +57,9 @@ pub struct Wanted {
     pub uses: u32,
 }
 
+/// How many labels a token binds at most.
+const LABELS: usize = 32;
+
 /// How a token begins, so that it is known for what it is where it should not be.
 const PREFIX: &str = "ekt_";
 
@@ -62,8 +68,15 @@ const PREFIX: &str = "ekt_";
 /// # Errors
 /// When the glob is none or the store cannot be written.
 pub fn create(book: &dyn Accounts, wanted: &Wanted, by: &Actor) -> Result<(String, String), AdminError> {
-    glob::Pattern::new(&wanted.nodes)
-        .map_err(|why| AdminError::Glob { glob: wanted.nodes.clone(), why: why.msg.to_owned() })?;
+    let bad = |why: &str| AdminError::Glob { glob: wanted.nodes.clone(), why: why.to_owned() };
+    if !is_line(&wanted.nodes) {
+        return Err(bad("it has no or more than 500 characters, or control characters"));
+    }
+    glob::Pattern::new(&wanted.nodes).map_err(|why| bad(why.msg))?;
+    let sound = |(key, value): (&String, &String)| is_line(key) && (value.is_empty() || is_line(value));
+    if wanted.labels.len() > LABELS || !wanted.labels.iter().all(sound) {
+        return Err(AdminError::Labels(label_text(&wanted.labels)));
+    }
     let secret = format!("{PREFIX}{}", hex(&ca::random::<32>()?));
     let id = hex(&ca::random::<4>()?);
     let life = i64::try_from(wanted.expires.as_millis()).unwrap_or(i64::MAX);
@@ -94,7 +107,7 @@ pub fn create(book: &dyn Accounts, wanted: &Wanted, by: &Actor) -> Result<(Strin
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, AdminError> {
+pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, StoreError> {
     let tokens = registry.tokens()?;
     if as_json {
         let all: Vec<_> = tokens
@@ -132,7 +145,7 @@ pub(crate) fn label_text(labels: &BTreeMap<String, String>) -> String {
 /// When there is none of that id, or the store cannot be written.
 pub fn revoke(book: &dyn Accounts, id: &str, by: &Actor) -> Result<(), AdminError> {
     let act = Change::Act(Act::RevokeToken(id.to_owned()));
-    if book.change(&act, &by.entry("token_revoke", id))? {
+    if is_word(id) && book.change(&act, &by.entry("token_revoke", id))? {
         Ok(())
     } else {
         Err(AdminError::NoToken(id.to_owned()))
@@ -143,7 +156,7 @@ pub fn revoke(book: &dyn Accounts, id: &str, by: &Actor) -> Result<(), AdminErro
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn nodes(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, AdminError> {
+pub fn nodes(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, StoreError> {
     let all = registry.certificates()?;
     if as_json {
         let all: Vec<_> = all
@@ -227,6 +240,11 @@ fn act(registry: &dyn Registry, deed: Deed, name_or_serial: &str, at: i64) -> Re
         Deed::Unban => Act::Unmark(name),
         Deed::Remove => Act::Mark { name, mark: Mark::Removed, at },
     })
+}
+
+/// Whether a text is one line that somebody may write.
+fn is_line(text: &str) -> bool {
+    (1..=500).contains(&text.chars().count()) && !text.chars().any(char::is_control)
 }
 
 /// Whether a text may be a name or a serial number: one line without blanks.

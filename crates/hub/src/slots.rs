@@ -48,17 +48,17 @@ pub fn free(
     although_alive: bool,
     by: &Actor,
 ) -> std::result::Result<(), FreeError> {
+    let not_held = || FreeError::NotHeld { group: group.to_owned(), id: id.to_owned() };
+    if !is_group(group) || !is_id(id) {
+        return Err(not_held());
+    }
     let node = node_of(id);
     if !although_alive && is_alive(view, node, by.at)? {
         return Err(FreeError::Alive(node.to_owned()));
     }
     let act = Act::FreeSlot { group: group.to_owned(), id: id.to_owned() };
     let line = Entry { new: Some(format!("of {group}")), ..by.entry("slot_free", id) };
-    if book.change(&Change::Act(act), &line)? {
-        Ok(())
-    } else {
-        Err(FreeError::NotHeld { group: group.to_owned(), id: id.to_owned() })
-    }
+    if book.change(&Change::Act(act), &line)? { Ok(()) } else { Err(not_held()) }
 }
 
 /// Whether a node was heard of within three of its intervals before `now` (unix ms).

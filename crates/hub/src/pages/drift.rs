@@ -1,11 +1,13 @@
 //! What has drifted: each open drift once, with every node that has it; and what was closed within the hour.
 
+use super::silences;
 use super::view::{self, Off, When};
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::drifts::{self, Closed, Group, Lately, NodeRef};
 use crate::http::{address, encode};
 use crate::look::Look;
-use crate::roll::Filter;
+use crate::roll::{Filter, NO_TIER};
 use crate::store::Result;
 use askama::Template;
 
@@ -16,6 +18,7 @@ const CLOSED: usize = 40;
 #[derive(Template)]
 #[template(path = "drift.html")]
 struct Drift {
+    top: Top,
     title: String,
     even: bool,
     item: String,
@@ -43,6 +46,8 @@ struct Line {
     drift: Vec<Off>,
     flapping: usize,
     contested: usize,
+    /// Where who looks may silence it.
+    silence: Option<String>,
 }
 
 /// One that was closed.
@@ -78,7 +83,14 @@ impl Line {
             drift: view::offs(&group.drift),
             flapping: group.flapping,
             contested: group.contested,
+            silence: None,
         }
+    }
+
+    /// With the way to silence it, in `tier` where one was asked for; on its node, where it has one alone.
+    fn with_silence(self, group: &Group, tier: Option<&str>) -> Self {
+        let node = group.first.first().filter(|_| group.nodes == 1).map(|node| node.name.as_str());
+        Self { silence: Some(silences::make(tier, node, Some(&group.item))), ..self }
     }
 }
 
@@ -104,7 +116,7 @@ impl Done {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page> {
+pub(crate) fn drift(who: &Who, look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page> {
     let lately = Lately::read(look.view, look.times.now)?;
     let open = drifts::of(look, filter, item, &lately)?;
     let closed = lately.closed(look.view, look.roll, CLOSED)?;
@@ -117,7 +129,16 @@ pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page
         ),
     };
     let params = filter.params();
+    let top = Top::of(who);
+    let tier = params.iter().find(|(name, value)| *name == "tier" && value != NO_TIER);
+    let tier = tier.map(|(_, value)| value.as_str());
+    let line = |group: &Group| {
+        let line = Line::new(group, look.times.now);
+        if top.acts { line.with_silence(group, tier) } else { line }
+    };
+    let groups = open.groups.iter().take(GROUPS).map(line).collect();
     let page = Drift {
+        top,
         title,
         even: open.items == 0,
         item: item.to_owned(),
@@ -126,7 +147,7 @@ pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page
         cut: open.cut,
         lately_cut: lately.cut(),
         more: open.groups.len().saturating_sub(GROUPS),
-        groups: open.groups.iter().take(GROUPS).map(|group| Line::new(group, look.times.now)).collect(),
+        groups,
         closed: closed.iter().map(|closed| Done::new(closed, look.times.now)).collect(),
     };
     Ok(page.render())

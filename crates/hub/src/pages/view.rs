@@ -92,6 +92,8 @@ pub(super) struct OpenItem {
     pub(super) writer: Option<String>,
     pub(super) facts: Vec<(String, String)>,
     pub(super) silenced: Option<String>,
+    /// Where who looks may silence it.
+    pub(super) silence: Option<String>,
 }
 
 impl OpenItem {
@@ -120,6 +122,7 @@ impl OpenItem {
             writer: detail.writer.as_ref().map(words::writer),
             facts: detail.facts.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
             silenced: None,
+            silence: None,
         }
     }
 }
@@ -210,6 +213,8 @@ impl Differs {
 
 /// A slot of the fleet that somebody holds.
 pub(super) struct Held {
+    /// Whether who looks may free it; then this is which.
+    pub(super) free: Option<(String, String)>,
     pub(super) group: String,
     pub(super) id: String,
     pub(super) href: String,
@@ -217,9 +222,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(row: &SlotRow, now: i64) -> Self {
+    pub(super) fn new(row: &SlotRow, may_free: bool, now: i64) -> Self {
         let href = format!("/nodes/{}", encode(node_of(&row.id)));
-        Self { group: shown(&row.group), id: shown(&row.id), href, since: When::new(row.since, now) }
+        let free = may_free.then(|| (row.group.clone(), row.id.clone()));
+        Self { free, group: shown(&row.group), id: shown(&row.id), href, since: When::new(row.since, now) }
     }
 }
 

@@ -104,6 +104,12 @@ impl Roll {
         self.changed.subscribe()
     }
 
+    /// Somebody acted: pages are shown anew, and the next look at the store is not put off.
+    pub fn look_again(&self) {
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner).due = Instant::now();
+        self.changed.send_modify(|count| *count += 1);
+    }
+
     /// Fetches what other hubs on the same database wrote; where there can be none, nothing is asked.
     ///
     /// # Errors

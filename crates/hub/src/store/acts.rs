@@ -29,7 +29,7 @@ pub enum Act {
         /// Whether it is banned from now on.
         banned: bool,
     },
-    /// Keeps a silence.
+    /// Keeps a silence, unless too many are in force (`tell::silence::MOST`).
     Silence(Silence),
     /// Ends a silence that has not ended: what was held back is looked at again.
     EndSilence {

@@ -8,6 +8,7 @@ use crate::store::Result;
 use crate::store::acts::Act;
 use crate::store::registry::{Mark, Token};
 use crate::store::telling::Silence;
+use crate::tell::silence::MOST;
 
 fn told(link: &Link, doing: &'static str, text: &'static str, with: Values<'_>) -> Result<bool> {
     Ok(!rows(link, doing, text, with)?.is_empty())
@@ -38,10 +39,12 @@ pub(super) fn apply(link: &Link, act: &Act) -> Result<bool> {
         }
         Act::Silence(silence) => {
             // Asked twice where a connection was lost: kept once.
-            let text = "INSERT INTO silences (id, until, body) VALUES ($1, $2, $3) \
+            let text = "INSERT INTO silences (id, until, body) SELECT $1::text, $2::bigint, $3::text \
+                        WHERE (SELECT count(*) FROM silences WHERE until > $4) < $5 \
                         ON CONFLICT (id) DO NOTHING RETURNING id";
             let body = json(silence, "silence")?;
-            told(link, "keeping a silence", text, &[&silence.id, &silence.until, &body])
+            let Silence { id, until, made, .. } = silence;
+            told(link, "keeping a silence", text, &[id, until, &body, made, &MOST])
         }
         Act::EndSilence { id, at, by } => end_silence(link, id, *at, by),
         Act::FreeSlot { group, id } => {

@@ -6,6 +6,7 @@ use crate::store::Result;
 use crate::store::acts::Act;
 use crate::store::registry::{Mark, Token};
 use crate::store::telling::Silence;
+use crate::tell::silence::MOST;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 fn run(tx: &Connection, doing: &'static str, text: &str, with: impl Params) -> Result<bool> {
@@ -28,9 +29,11 @@ pub(super) fn apply(tx: &Connection, act: &Act) -> Result<bool> {
             run(tx, "banning a certificate", text, params![serial, banned])
         }
         Act::Silence(silence) => {
-            let text = "INSERT INTO silences (id, until, body) VALUES (?1, ?2, ?3)";
+            let text = "INSERT INTO silences (id, until, body) SELECT ?1, ?2, ?3 \
+                        WHERE (SELECT count(*) FROM silences WHERE until > ?4) < ?5";
             let body = json(silence, "silence")?;
-            run(tx, "keeping a silence", text, params![silence.id, silence.until, body])
+            let Silence { id, until, made, .. } = silence;
+            run(tx, "keeping a silence", text, params![id, until, body, made, MOST])
         }
         Act::EndSilence { id, at, by } => end_silence(tx, id, *at, by),
         Act::FreeSlot { group, id } => {
