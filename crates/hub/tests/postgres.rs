@@ -53,11 +53,11 @@ fn a_database_of_version_1_becomes_the_newest_and_keeps_its_rows() {
     sql(
         &url,
         "DROP INDEX items_open; DROP INDEX history_repairs; DROP INDEX history_taken; DROP INDEX history_by_got; DROP TABLE meta; \
-         DROP TABLE slots, tokens, enrolments, certificates, marks, news, outbox, standing, silences, accounts, passes, audit; \
+         DROP TABLE slots, tokens, enrolments, certificates, marks, news, outbox, standing, silences, accounts, passes, audit, retired; \
          DROP FUNCTION audit_stays; DROP INDEX items_facts; DELETE FROM schema_version WHERE version > 1",
     );
     let mut store = open(&url);
-    assert_eq!(one(&url, "SELECT max(version) FROM schema_version"), "7");
+    assert_eq!(one(&url, "SELECT max(version) FROM schema_version"), "8");
     assert_eq!(dump_postgres(&url), before);
     store.note_up(T0).unwrap();
     assert_eq!(store.last_up().unwrap(), Some(T0));
@@ -76,7 +76,7 @@ fn many_hubs_may_start_at_once_on_an_empty_database() {
     for one in starting {
         one.join().unwrap();
     }
-    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "7");
+    assert_eq!(one(&url, "SELECT count(*) FROM schema_version"), "8");
     assert_eq!(one(&url, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'history'::regclass"), "4");
 }
 
@@ -86,7 +86,7 @@ fn a_database_of_a_newer_hub_is_refused_with_what_to_do() {
     drop(open(&url));
     sql(&url, "INSERT INTO schema_version (version) VALUES (99)");
     let why = PgStore::open(&address(&url)).unwrap_err().to_string();
-    assert!(why.contains("has schema version 99, this hub knows up to 7: run a newer evenkeel-hub"), "{why}");
+    assert!(why.contains("has schema version 99, this hub knows up to 8: run a newer evenkeel-hub"), "{why}");
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(crate) fn nodes(
             ("NDJSON", api("ndjson")),
             ("JSON", address("/api/v1/nodes", &params)),
         ],
-        none: counted.all == 0,
+        none: look.roll.is_empty(),
     };
     Ok(page.render())
 }

@@ -3,7 +3,7 @@
 use super::words::{self, ago, shown};
 use crate::http::encode;
 use crate::invariants::Broken;
-use crate::liveness::{self, HubTimes, flags, liveness};
+use crate::liveness::{self, HubTimes, flags};
 use crate::roll::Line;
 use crate::slots::node_of;
 use crate::store::telling::Silence;
@@ -164,7 +164,7 @@ pub(super) struct NodeLine {
 impl NodeLine {
     pub(super) fn new(row: &NodeRow, open: Vec<OpenItem>, times: HubTimes) -> Self {
         let doc = &row.doc;
-        let alive = liveness::word(liveness(Some(doc.last_seen), doc.interval_s(), times));
+        let alive = liveness::word(liveness::of(doc, times));
         let flag = |word| Flag { word, means: words::flag(word) };
         let count = |status: &Status| (doc.counts.of(*status), words::status(*status), tone(status.word()));
         let commit = doc.spec.observed_commit.as_deref().map(shown);
@@ -337,6 +337,9 @@ pub(super) fn about(row: &NodeRow, times: HubTimes) -> Vec<(&'static str, String
         ("Known for", words::span(times.now.saturating_sub(doc.first_seen))),
         ("State", digest.to_owned()),
     ];
+    if let Some(at) = doc.retired.filter(|_| doc.is_retired()) {
+        about.push(("Taken out", When::new(at, times.now).ago));
+    }
     if doc.missing > 0 {
         about.push(("Never came", format!("{} reports", doc.missing)));
     }

@@ -128,7 +128,7 @@ impl Drop for Where {
                 sql(
                     &url,
                     "TRUNCATE nodes, pulses, items, history, meta, slots, tokens, enrolments, \
-                      certificates, marks, news, outbox, standing, silences, accounts, passes, audit RESTART IDENTITY",
+                      certificates, marks, news, outbox, standing, silences, accounts, passes, audit, retired RESTART IDENTITY",
                 );
             }
             IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(url);

@@ -29,8 +29,16 @@ pub(super) fn apply(link: &Link, act: &Act) -> Result<bool> {
             told(link, "taking back a token", text, &[id])
         }
         Act::Mark { name, mark: Mark::Removed, .. } if !is_known(link, name)? => Ok(false),
-        Act::Mark { name, mark, at } => put_mark(link, name, Some(*mark), *at).map(|()| true),
+        Act::Mark { name, mark, at } => {
+            if *mark == Mark::Removed {
+                let text = "INSERT INTO retired (name, at) VALUES ($1, $2) \
+                            ON CONFLICT (name) DO UPDATE SET at = excluded.at";
+                rows(link, "taking a node out", text, &[name, at])?;
+            }
+            put_mark(link, name, Some(*mark), *at).map(|()| true)
+        }
         Act::Unmark(name) => {
+            rows(link, "taking a node in", "DELETE FROM retired WHERE name = $1", &[name])?;
             told(link, "marking a name", "DELETE FROM marks WHERE name = $1 RETURNING name", &[name])
         }
         Act::BanSerial { serial, banned } => {

@@ -22,8 +22,18 @@ pub(super) fn apply(tx: &Connection, act: &Act) -> Result<bool> {
             run(tx, "taking back a token", text, [id])
         }
         Act::Mark { name, mark: Mark::Removed, .. } if !is_known(tx, name)? => Ok(false),
-        Act::Mark { name, mark, at } => put_mark(tx, name, Some(*mark), *at).map(|()| true),
-        Act::Unmark(name) => run(tx, "marking a name", "DELETE FROM marks WHERE name = ?1", [name]),
+        Act::Mark { name, mark, at } => {
+            if *mark == Mark::Removed {
+                let text = "INSERT INTO retired (name, at) VALUES (?1, ?2) \
+                            ON CONFLICT (name) DO UPDATE SET at = excluded.at";
+                run(tx, "taking a node out", text, params![name, at])?;
+            }
+            put_mark(tx, name, Some(*mark), *at).map(|()| true)
+        }
+        Act::Unmark(name) => {
+            run(tx, "taking a node in", "DELETE FROM retired WHERE name = ?1", [name])?;
+            run(tx, "marking a name", "DELETE FROM marks WHERE name = ?1", [name])
+        }
         Act::BanSerial { serial, banned } => {
             let text = "UPDATE certificates SET banned = ?2 WHERE serial = ?1";
             run(tx, "banning a certificate", text, params![serial, banned])
