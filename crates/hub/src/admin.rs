@@ -98,8 +98,8 @@ pub fn create(book: &dyn Accounts, wanted: &Wanted, by: &Actor) -> Result<(Strin
         label_text(&token.labels),
         when(token.until)
     );
-    let line = Entry { new: Some(new), ..by.entry("token_create", &id) };
-    book.change(&Change::Act(Act::AddToken(token)), &line)?;
+    let entry = Entry { new: Some(new), ..by.entry("token_create", &id) };
+    book.change(&Change::Act(Act::AddToken(token)), &entry)?;
     Ok((id, secret))
 }
 

@@ -175,7 +175,8 @@ enum NodeCommand {
         #[arg(value_name = "NAME|SERIAL")]
         who: String,
     },
-    /// Take a node out of the fleet: it is told so, and a token that is made later lets it in again
+    /// Take a node out of the fleet: it is told so, is neither silent nor missing from then on, and a token that is made
+    /// later lets it in again
     Remove {
         /// Its name
         name: String,

@@ -63,7 +63,6 @@ fn reads(request: &Request) -> bool {
 }
 
 /// The request again, if it is a form that carries `word` as its only `form`.
-#[expect(clippy::result_large_err, reason = "an answer is large, and is made once")]
 async fn with_word(request: Request, word: &str) -> Result<Request, Response> {
     let (head, body) = request.into_parts();
     let Ok(Ok(bytes)) = tokio::time::timeout(FORM_WITHIN, to_bytes(body, FORM_MOST)).await else {

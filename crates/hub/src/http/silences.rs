@@ -205,7 +205,9 @@ async fn make_by_form(
         Ok(_) => Ok(Redirect::to("/silences").into_response()),
         // What somebody wrote is not lost because of what is wrong with it.
         Err(why) => {
-            let mut answer = shown(&hub, doer.who, made.filled(), Some(why.detail)).await?;
+            let mut answer =
+                shown(&hub, doer.who, made.filled(), Some(format!("Nothing was silenced: {}.", why.detail)))
+                    .await?;
             *answer.status_mut() = why.code;
             Ok(answer)
         }

@@ -7,8 +7,9 @@ use crate::accounts::Who;
 use crate::drifts::{self, Closed, Group, Lately, NodeRef};
 use crate::http::{address, encode};
 use crate::look::Look;
-use crate::roll::{Filter, NO_TIER};
+use crate::roll::Filter;
 use crate::store::Result;
+use crate::tell::silence::is_within;
 use askama::Template;
 
 /// The most groups and closed drifts that are shown.
@@ -87,8 +88,13 @@ impl Line {
         }
     }
 
-    /// With the way to silence it, in `tier` where one was asked for; on its node, where it has one alone.
-    fn with_silence(self, group: &Group, tier: Option<&str>) -> Self {
+    /// With the way to silence it, where somebody may: in its tier, and on its node where it has one alone.
+    fn with_silence(self, who: &Who, group: &Group) -> Self {
+        let tier = group.tier.as_deref().filter(|tier| !tier.is_empty());
+        // Of a drift of many tiers, who is bound to some silences his part.
+        if group.tier.is_some() && !is_within(who, tier.unwrap_or("*")) {
+            return self;
+        }
         let node = group.first.first().filter(|_| group.nodes == 1).map(|node| node.name.as_str());
         Self { silence: Some(silences::make(tier, node, Some(&group.item))), ..self }
     }
@@ -130,11 +136,9 @@ pub(crate) fn drift(who: &Who, look: &Look<'_>, filter: &Filter, item: &str) -> 
     };
     let params = filter.params();
     let top = Top::of(who);
-    let tier = params.iter().find(|(name, value)| *name == "tier" && value != NO_TIER);
-    let tier = tier.map(|(_, value)| value.as_str());
     let line = |group: &Group| {
         let line = Line::new(group, look.times.now);
-        if top.acts { line.with_silence(group, tier) } else { line }
+        if top.acts { line.with_silence(who, group) } else { line }
     };
     let groups = open.groups.iter().take(GROUPS).map(line).collect();
     let page = Drift {

@@ -98,6 +98,9 @@ pub fn add(book: &dyn Accounts, asked: &Asked, by: &Actor) -> Result<String, Sil
     }
     let id = hex(&ca::random::<4>()?);
     let all = |glob: &Option<String>| glob.clone().unwrap_or_else(|| "*".to_owned());
+    let until = by.at.saturating_add(i64::try_from(asked.lasts.as_millis()).unwrap_or(0));
+    // To the second, as people read it.
+    let until = until - until.rem_euclid(1000);
     let silence = Silence {
         id: id.clone(),
         waiver: asked.waiver,
@@ -107,7 +110,7 @@ pub fn add(book: &dyn Accounts, asked: &Asked, by: &Actor) -> Result<String, Sil
         reason: asked.reason.trim().to_owned(),
         owner: asked.owner.trim().to_owned(),
         made: by.at,
-        until: by.at.saturating_add(i64::try_from(asked.lasts.as_millis()).unwrap_or(0)),
+        until,
         ended_by: None,
     };
     let line = Entry { new: Some(told(&silence)), ..by.entry("silence_add", &id) };

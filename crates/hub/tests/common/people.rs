@@ -8,8 +8,10 @@ use evenkeel_hub::accounts::{new_pass, password};
 use evenkeel_hub::config::{File, Overrides, settle};
 use evenkeel_hub::http::{Hub, router};
 use evenkeel_hub::store::accounts::{Account, Change, Entry, PassKind, Role};
+use evenkeel_hub::store::registry::{Enrol, NewCertificate};
 use evenkeel_hub::who::{Came, Peer};
 use evenkeel_hub::writer::Clock;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use tower_service::Service as _;
@@ -137,4 +139,50 @@ pub fn set(answer: &Response<Body>) -> String {
 
 pub async fn text(answer: Response<Body>) -> String {
     String::from_utf8(to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
+}
+
+/// What may be acted on, told as text: a refusal leaves it as it was.
+pub fn standing(hub: &Arc<Hub>) -> String {
+    apart(hub, |hub| {
+        format!(
+            "{:?} {:?} {:?} {:?} {:?}",
+            hub.telling.silences(0).unwrap(),
+            hub.registry.tokens().unwrap(),
+            hub.registry.certificates().unwrap(),
+            hub.slots.held().unwrap(),
+            hub.accounts.store.log(None, 1000).unwrap().len()
+        )
+    })
+}
+
+/// Lets a node in, as if it had come with a token; who holds a certificate is a member.
+pub fn let_in(hub: &Arc<Hub>, secret: &str, node: &str) -> bool {
+    let token = evenkeel_hub::ca::fingerprint(secret.as_bytes());
+    let certificate = NewCertificate {
+        serial: format!("5e{}", node.len()),
+        key: "key".to_owned(),
+        from: T0,
+        until: T0 + 86_400_000,
+    };
+    let ask = Enrol { token, node: node.to_owned(), now: T0, certificate };
+    apart(hub, move |hub| hub.registry.enrol(&ask).unwrap().is_ok())
+}
+
+pub fn hold(hub: &Arc<Hub>, group: &'static str, id: &'static str) {
+    apart(hub, move |hub| hub.slots.take(group, id, T0).unwrap());
+}
+
+/// An act by the API: method, address, body, and the code of who may.
+pub type Deed = (&'static str, String, Value, u16);
+
+pub async fn by_api(lab: &Lab, token: &str, (method, path, body, _): &Deed) -> (u16, Value) {
+    let shown = format!("Bearer {token}");
+    let headers = [("authorization", shown.as_str()), ("content-type", "application/json")];
+    let answer = lab.send(method, path, &headers, &body.to_string()).await;
+    let code = answer.status().as_u16();
+    (code, serde_json::from_str(&text(answer).await).unwrap_or_default())
+}
+
+pub fn silence(tier: &str) -> Value {
+    json!({"tier": tier, "reason": "the new kernel comes on Monday", "for": "48h"})
 }
