@@ -55,6 +55,26 @@ pub struct Who {
     pub form: Option<String>,
 }
 
+/// Who does something, from where, and when: what the log says of every act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// An account's name, or a user of the hub's own machine.
+    pub who: String,
+    /// An address, or `command line`.
+    pub origin: String,
+    /// When (unix ms).
+    pub at: i64,
+}
+
+impl Actor {
+    /// The line that says that he did `what` to `about`.
+    #[must_use]
+    pub fn entry(&self, what: &str, about: &str) -> Entry {
+        let Self { who, origin, at } = self.clone();
+        Entry { at, who, origin, what: what.to_owned(), about: about.to_owned(), ..Entry::default() }
+    }
+}
+
 impl Who {
     /// Anybody, where no account is needed.
     #[must_use]
@@ -144,14 +164,8 @@ impl Desk {
         origin: &str,
         now: i64,
     ) -> Result<Option<String>, AccountError> {
-        let entry = |what: &str| Entry {
-            at: now,
-            who: name.to_owned(),
-            origin: origin.to_owned(),
-            what: what.to_owned(),
-            about: name.to_owned(),
-            ..Entry::default()
-        };
+        let by = Actor { who: name.to_owned(), origin: origin.to_owned(), at: now };
+        let entry = |what: &str| by.entry(what, name);
         let account = self.store.account(name)?;
         let good = password::verify(password, account.as_ref().map(|account| account.hash.as_str()));
         let Some(account) = account.filter(|_| good) else {

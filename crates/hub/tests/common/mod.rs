@@ -11,6 +11,7 @@
 
 pub mod cluster;
 pub mod lab;
+pub mod people;
 pub mod receiver;
 pub mod stores;
 pub mod tls;
