@@ -149,6 +149,7 @@ fn row(node: &Value) -> Row {
     let liveness: fn(&str) -> String = match text(node, "liveness") {
         "online" => paint::good,
         "late" => paint::warn,
+        "decommissioned" => plainly,
         _ => paint::bad,
     };
     let count = |key: &str| node.pointer(&format!("/counts/{key}")).and_then(Value::as_u64).unwrap_or(0);
