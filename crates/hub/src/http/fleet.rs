@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,9 +41,13 @@ fn inner<S: serde::Serializer>(open: &Arc<Open>, to: S) -> Result<S::Ok, S::Erro
     open.as_ref().serialize(to)
 }
 
-#[derive(Debug, Serialize)]
+/// What is off, and what was put right lately.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Drifts")]
 pub(super) struct DriftJson {
+    /// What is off now.
     #[serde(serialize_with = "inner")]
+    #[schemars(with = "Open")]
     open: Arc<Open>,
     /// Within the last hour, newest first.
     closed: Vec<Closed>,

@@ -12,6 +12,8 @@ pub(crate) use list::{address, next};
 mod live;
 pub use live::LISTENERS;
 mod needs;
+mod openapi;
+mod operations;
 mod pages;
 mod sign_in;
 mod telling;
@@ -37,6 +39,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -167,7 +170,7 @@ const AWAY: &str = "the database is away; try again";
 const AWAY_S: u32 = 5;
 
 /// An error as a person and a program can both read it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Problem {
     #[serde(skip)]
     code: StatusCode,
@@ -176,9 +179,13 @@ pub struct Problem {
     again: Option<u32>,
     /// Which problem it is, for programs.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     kind: Option<Word>,
+    /// The code's name.
     title: &'static str,
+    /// The code.
     status: u16,
+    /// What is wrong, and what to do.
     detail: String,
     /// Which event of a batch, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,6 +254,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/api/v1/nodes", get(list::nodes))
         .route("/api/v1/nodes/{name}", get(api::node))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(metrics))
         .route("/live", get(live::live))

@@ -31,6 +31,7 @@ pub const NEEDS: &[(&str, Need, Need)] = &[
     // Supervisors and monitoring, which have no account; they name no node.
     ("/healthz", Need::Own, Need::Closed),
     ("/metrics", Need::Own, Need::Closed),
+    ("/api/v1/openapi.json", Need::Own, Need::Closed),
     ("/assets/hub.css", Need::Own, Need::Closed),
     ("/assets/hub.js", Need::Own, Need::Closed),
     // Coming and going.

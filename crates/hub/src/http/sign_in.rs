@@ -13,6 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -156,10 +157,15 @@ async fn account(Extension(who): Extension<Who>) -> Response {
     html(pages::account(&who))
 }
 
-#[derive(Serialize)]
-struct AccountJson {
+/// Who asks.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Account")]
+pub(super) struct AccountJson {
+    /// The account; null where none is needed.
     name: Option<String>,
+    /// What it may do.
     role: Role,
+    /// The tiers it may act on; none means every one.
     tiers: Vec<String>,
 }
 
@@ -198,9 +204,13 @@ async fn audit(State(hub): State<Arc<Hub>>, asked: Result<Query<Lines>, QueryRej
     Ok(html(pages::audit(&lines, more)))
 }
 
-#[derive(Serialize)]
-struct AuditJson {
+/// A page of the audit log, newest first.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Audit")]
+pub(super) struct AuditJson {
+    /// The lines of this page.
     entries: Vec<pages::Line>,
+    /// The address of the older page; nothing on the last.
     next: Option<String>,
 }
 

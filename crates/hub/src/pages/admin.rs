@@ -8,6 +8,7 @@ use crate::store::Result;
 use crate::store::accounts::{Accounts, Entry, PassKind, Role};
 use crate::store::registry::Registry;
 use askama::Template;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 #[derive(Template)]
@@ -212,15 +213,24 @@ fn held(slots: &Slots) -> Result<Part> {
 }
 
 /// A line of the log as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditEntry")]
 pub(crate) struct Line {
+    /// Its number.
     id: i64,
+    /// When.
     at: String,
+    /// An account's name, or a user of the hub's own machine.
     who: String,
+    /// An address, or `command line`.
     from: String,
+    /// What was done, as a word.
     what: String,
+    /// To what.
     about: String,
+    /// How it was before.
     old: Option<String>,
+    /// How it is now.
     new: Option<String>,
 }
 

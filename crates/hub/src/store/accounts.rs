@@ -5,10 +5,11 @@
 //! when it returns, or neither ever is.
 
 use super::Result;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What an account may do; each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Read.
