@@ -15,6 +15,7 @@ mod needs;
 mod openapi;
 mod operations;
 mod pages;
+mod provider;
 mod sign_in;
 mod telling;
 pub use needs::{NEEDS, Need};
@@ -26,6 +27,7 @@ use crate::gauges::Looked;
 use crate::liveness::HubTimes;
 use crate::look::{Kept, Look};
 use crate::metrics::Metrics;
+use crate::oidc::Provider;
 use crate::quota::Quota;
 use crate::roll::Roll;
 use crate::slots::Slots;
@@ -65,6 +67,8 @@ pub struct Hub {
     pub admissions: Arc<Admissions>,
     /// Who may look and act.
     pub accounts: Desk,
+    /// Who else has accounts for this hub.
+    pub provider: Option<Provider>,
     /// Who signs certificates; nobody on a hub that speaks plain HTTP alone.
     pub authority: Option<Arc<Authority>>,
     /// How long a node's certificate holds.
@@ -260,6 +264,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/live", get(live::live))
         .merge(pages::routes())
         .merge(sign_in::routes())
+        .merge(provider::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .layer(from_fn_with_state(Arc::clone(&hub), gate::gate))
         .layer(DefaultBodyLimit::max(crate::wire::BODY_CAP))

@@ -36,6 +36,8 @@ pub const NEEDS: &[(&str, Need, Need)] = &[
     ("/assets/hub.js", Need::Own, Need::Closed),
     // Coming and going.
     ("/sign-in", Need::Own, Need::Own),
+    ("/sign-in/provider", Need::Own, Need::Closed),
+    ("/sign-in/provider/back", Need::Own, Need::Closed),
     ("/sign-out", Need::Closed, Need::SignedIn),
     ("/account", READ, Need::Closed),
     ("/api/v1/account", READ, Need::Closed),

@@ -37,13 +37,13 @@ pub(super) fn routes() -> Router<Arc<Hub>> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Next {
+pub(super) struct Next {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// An address of this hub and of nothing else.
-fn inside(next: &str) -> &str {
+pub(super) fn inside(next: &str) -> &str {
     let sound = next.starts_with('/')
         && !next.starts_with("//")
         && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -53,7 +53,7 @@ fn inside(next: &str) -> &str {
 async fn form(State(hub): State<Arc<Hub>>, next: Result<Query<Next>, QueryRejection>) -> Answer {
     let any = hub.ask_accounts(|desk, _| desk.any()).await?;
     let next = next.map(|next| next.0.next).unwrap_or_default();
-    Ok(html(pages::sign_in(inside(&next), "", None, any)))
+    Ok(html(pages::sign_in(inside(&next), "", None, any, hub.provider_label())))
 }
 
 #[derive(Deserialize)]
@@ -73,7 +73,7 @@ async fn sign_in(State(hub): State<Arc<Hub>>, request: Request) -> Answer {
     let Form(SignIn { name, password, next }) =
         asked.map_err(|why| Problem::new(why.status(), why.body_text()))?;
     let again = |code: StatusCode, why: &str| {
-        let mut answer = html(pages::sign_in(inside(&next), &name, Some(why), true));
+        let mut answer = html(pages::sign_in(inside(&next), &name, Some(why), true, hub.provider_label()));
         *answer.status_mut() = code;
         answer
     };

@@ -11,6 +11,8 @@
 
 pub mod cluster;
 pub mod lab;
+pub mod oidc;
+pub mod provider;
 pub mod receiver;
 pub mod stores;
 pub mod tls;
