@@ -59,12 +59,15 @@ const rest = () => {
   news?.close();
   news = undefined;
 };
-addEventListener("pagehide", rest);
-addEventListener("pageshow", listen);
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) return rest();
-  listen();
-  soon();
-});
-// Silence is no event: nodes that fall silent are found by asking.
-setInterval(refresh, 20000);
+// Addresses of a sign-in carry what is good for one time, and there is nothing on them to keep fresh.
+if (here !== "sign-in") {
+  addEventListener("pagehide", rest);
+  addEventListener("pageshow", listen);
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return rest();
+    listen();
+    soon();
+  });
+  // Silence is no event: nodes that fall silent are found by asking.
+  setInterval(refresh, 20000);
+}
