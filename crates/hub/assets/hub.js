@@ -9,7 +9,7 @@ for (const link of document.querySelectorAll(".pages a")) {
 const busy = (part) => {
   const chosen = getSelection();
   const marked = chosen && !chosen.isCollapsed && chosen.containsNode(part, true);
-  return marked || (part !== document.activeElement && part.contains(document.activeElement));
+  return marked || part.querySelector("details[open]") || (part !== document.activeElement && part.contains(document.activeElement));
 };
 const parts = (of) => new Map([...of.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
 

@@ -1,11 +1,15 @@
 //! What an operator tells a hub about who may speak: tokens, certificates, bans. It writes into the store beside a running
 //! hub, which asks the store at every request: there is nothing to reload.
 
+use crate::accounts::Actor;
 use crate::ca::{self, CaError, fingerprint, hex};
 use crate::store::StoreError;
+use crate::store::accounts::{Accounts, Change, Entry};
+use crate::store::acts::Act;
 use crate::store::registry::{Issued, Mark, Registry, Token};
 use evenkeel_report::Timestamp;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -20,21 +24,25 @@ pub enum AdminError {
     #[error(transparent)]
     Random(#[from] CaError),
     /// The glob is none.
-    #[error("--nodes: {glob:?} is no glob: {why}")]
+    #[error("nodes: {glob:?} is no glob: {why}")]
     Glob {
         /// What was written.
         glob: String,
         /// What is wrong with it.
         why: String,
     },
+    /// Labels are none.
+    #[error("labels {0:?}: up to 32 of KEY=VALUE, each a line of up to 500 characters")]
+    Labels(String),
     /// There is no such token.
     #[error("there is no token {0}: `evenkeel-hub token list` has them")]
     NoToken(String),
-    /// There is no such certificate.
-    #[error(
-        "no node {0} was let in and no certificate has that serial number: `evenkeel-hub node list` has them"
-    )]
+    /// There is no such node.
+    #[error("no node {0} was ever let in or heard of")]
     NoNode(String),
+    /// It is no name.
+    #[error("a name has 1 to 253 characters, none of them blank or a control character")]
+    NoName,
 }
 
 /// What a new token is for.
@@ -50,6 +58,9 @@ pub struct Wanted {
     pub uses: u32,
 }
 
+/// How many labels a token binds at most.
+const LABELS: usize = 32;
+
 /// How a token begins, so that it is known for what it is where it should not be.
 const PREFIX: &str = "ekt_";
 
@@ -57,46 +68,134 @@ const PREFIX: &str = "ekt_";
 ///
 /// # Errors
 /// When the glob is none or the store cannot be written.
-pub fn create(registry: &dyn Registry, wanted: &Wanted, now: i64) -> Result<(String, String), AdminError> {
-    glob::Pattern::new(&wanted.nodes)
-        .map_err(|why| AdminError::Glob { glob: wanted.nodes.clone(), why: why.msg.to_owned() })?;
+pub fn create(book: &dyn Accounts, wanted: &Wanted, by: &Actor) -> Result<(String, String), AdminError> {
+    let bad = |why: &str| AdminError::Glob { glob: wanted.nodes.clone(), why: why.to_owned() };
+    if !is_line(&wanted.nodes) {
+        return Err(bad("it has no or more than 500 characters, or control characters"));
+    }
+    glob::Pattern::new(&wanted.nodes).map_err(|why| bad(why.msg))?;
+    let sound = |(key, value): (&String, &String)| is_line(key) && (value.is_empty() || is_line(value));
+    if wanted.labels.len() > LABELS || !wanted.labels.iter().all(sound) {
+        return Err(AdminError::Labels(label_text(&wanted.labels)));
+    }
     let secret = format!("{PREFIX}{}", hex(&ca::random::<32>()?));
     let id = hex(&ca::random::<4>()?);
     let life = i64::try_from(wanted.expires.as_millis()).unwrap_or(i64::MAX);
-    registry.add_token(&Token {
+    let token = Token {
         id: id.clone(),
         hash: fingerprint(secret.as_bytes()),
         nodes: wanted.nodes.clone(),
         labels: wanted.labels.clone(),
-        made: now,
-        until: now.saturating_add(life),
+        made: by.at,
+        until: by.at.saturating_add(life),
         uses: wanted.uses,
         used: 0,
         revoked: false,
-    })?;
+    };
+    let new = format!(
+        "uses {}, nodes {}, labels {}, until {}",
+        token.uses,
+        token.nodes,
+        label_text(&token.labels),
+        when(token.until)
+    );
+    let entry = Entry { new: Some(new), ..by.entry("token_create", &id) };
+    book.change(&Change::Act(Act::AddToken(token)), &entry)?;
     Ok((id, secret))
+}
+
+/// A token that lets nodes in, as a program sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub struct TokenJson {
+    /// What it is called; no secret.
+    id: String,
+    /// A glob over the names that it lets in.
+    nodes: String,
+    /// What such a node must say of itself.
+    labels: BTreeMap<String, String>,
+    /// When it was made.
+    made: String,
+    /// When it ends.
+    until: String,
+    /// How many it lets in.
+    uses: u32,
+    /// How many it has let in.
+    used: u32,
+    /// Whether it still lets anybody in.
+    #[schemars(extend("enum" = ["good", "revoked", "expired", "used_up"]))]
+    state: &'static str,
+}
+
+/// Every token, for a program.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn token_rows(registry: &dyn Registry, now: i64) -> Result<Vec<TokenJson>, StoreError> {
+    let row = |token: Token| TokenJson {
+        state: state(&token, now),
+        id: token.id,
+        nodes: token.nodes,
+        labels: token.labels,
+        made: when(token.made),
+        until: when(token.until),
+        uses: token.uses,
+        used: token.used,
+    };
+    Ok(registry.tokens()?.into_iter().map(row).collect())
+}
+
+/// A certificate of a node, as a program sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Member")]
+pub struct MemberJson {
+    /// The node's name.
+    node: String,
+    /// The certificate's serial number, in hex.
+    serial: String,
+    /// Until when it holds.
+    until: String,
+    /// The token that let it in.
+    token: String,
+    /// The source that it speaks as.
+    source: Option<String>,
+    /// Whether it is listened to.
+    #[schemars(extend("enum" = ["good", "banned", "removed", "expired", "replaced"]))]
+    state: &'static str,
+}
+
+/// Every certificate, for a program.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn node_rows(registry: &dyn Registry, now: i64) -> Result<Vec<MemberJson>, StoreError> {
+    let row = |one: Issued| MemberJson {
+        state: standing(&one, now),
+        node: one.name,
+        serial: one.serial,
+        until: when(one.until),
+        token: one.token,
+        source: one.source,
+    };
+    Ok(registry.certificates()?.into_iter().map(row).collect())
+}
+
+fn json_line(rows: &impl Serialize) -> String {
+    serde_json::to_string(rows).unwrap_or_default() + "\n"
 }
 
 /// Every token, for a person or a program.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, AdminError> {
-    let tokens = registry.tokens()?;
+pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, StoreError> {
     if as_json {
-        let all: Vec<_> = tokens
-            .iter()
-            .map(|token| {
-                json!({"id": token.id, "nodes": token.nodes, "labels": token.labels, "made": when(token.made),
-                       "until": when(token.until), "uses": token.uses, "used": token.used, "state": state(token, now)})
-            })
-            .collect();
-        return Ok(format!("{}\n", serde_json::Value::from(all)));
+        return Ok(json_line(&token_rows(registry, now)?));
     }
+    let tokens = registry.tokens()?;
     let mut text = String::new();
     for token in &tokens {
-        let labels: Vec<String> = token.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-        let labels = if labels.is_empty() { "-".to_owned() } else { labels.join(",") };
+        let labels = label_text(&token.labels);
         let Token { id, nodes, used, uses, .. } = token;
         let _ = writeln!(
             text,
@@ -108,30 +207,34 @@ pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String
     Ok(text)
 }
 
+/// `tier=db,rack=7`, or `-`.
+pub(crate) fn label_text(labels: &BTreeMap<String, String>) -> String {
+    let pairs: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if pairs.is_empty() { "-".to_owned() } else { pairs.join(",") }
+}
+
 /// Takes a token back.
 ///
 /// # Errors
 /// When there is none of that id, or the store cannot be written.
-pub fn revoke(registry: &dyn Registry, id: &str) -> Result<(), AdminError> {
-    if registry.revoke(id)? { Ok(()) } else { Err(AdminError::NoToken(id.to_owned())) }
+pub fn revoke(book: &dyn Accounts, id: &str, by: &Actor) -> Result<(), AdminError> {
+    let act = Change::Act(Act::RevokeToken(id.to_owned()));
+    if is_word(id) && book.change(&act, &by.entry("token_revoke", id))? {
+        Ok(())
+    } else {
+        Err(AdminError::NoToken(id.to_owned()))
+    }
 }
 
 /// Every certificate, for a person or a program.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn nodes(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, AdminError> {
-    let all = registry.certificates()?;
+pub fn nodes(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, StoreError> {
     if as_json {
-        let all: Vec<_> = all
-            .iter()
-            .map(|one| {
-                json!({"node": one.name, "serial": one.serial, "until": when(one.until), "token": one.token,
-                       "source": one.source, "state": standing(one, now)})
-            })
-            .collect();
-        return Ok(format!("{}\n", serde_json::Value::from(all)));
+        return Ok(json_line(&node_rows(registry, now)?));
     }
+    let all = registry.certificates()?;
     let mut text = String::new();
     for one in &all {
         let Issued { name, serial, token, .. } = one;
@@ -156,24 +259,64 @@ pub enum Deed {
     Remove,
 }
 
+impl Deed {
+    /// Its word in the log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ban => "node_ban",
+            Self::Unban => "node_unban",
+            Self::Remove => "node_remove",
+        }
+    }
+}
+
 /// Shuts a node out by its name or one certificate by its serial number, or lets it speak again.
 ///
 /// # Errors
-/// When nobody is called so, or the store cannot be written.
-pub fn treat(registry: &dyn Registry, deed: Deed, name_or_serial: &str, now: i64) -> Result<(), AdminError> {
+/// When nobody is called so, or the store cannot be read or written.
+pub fn treat(
+    book: &dyn Accounts,
+    registry: &dyn Registry,
+    deed: Deed,
+    name_or_serial: &str,
+    by: &Actor,
+) -> Result<(), AdminError> {
+    if !is_word(name_or_serial) {
+        return Err(AdminError::NoName);
+    }
+    let act = act(registry, deed, name_or_serial, by.at)?;
+    let lifts = matches!(act, Act::Unmark(_));
+    if book.change(&Change::Act(act), &by.entry(deed.word(), name_or_serial))? || lifts {
+        Ok(())
+    } else {
+        Err(AdminError::NoNode(name_or_serial.to_owned()))
+    }
+}
+
+/// What is to be done: to one certificate, where a serial number is meant and no name.
+fn act(registry: &dyn Registry, deed: Deed, name_or_serial: &str, at: i64) -> Result<Act, StoreError> {
     let known = registry.certificates()?;
     let named = known.iter().any(|one| one.name == name_or_serial);
-    let numbered = known.iter().any(|one| one.serial == name_or_serial);
-    match deed {
+    let numbered = !named && known.iter().any(|one| one.serial == name_or_serial);
+    let name = name_or_serial.to_owned();
+    Ok(match deed {
+        Deed::Ban | Deed::Unban if numbered => Act::BanSerial { serial: name, banned: deed == Deed::Ban },
         // A name may be banned before anybody has it.
-        Deed::Ban if numbered && !named => registry.ban_serial(name_or_serial, true).map(drop)?,
-        Deed::Ban => registry.mark(name_or_serial, Some(Mark::Banned), now)?,
-        Deed::Unban if numbered && !named => registry.ban_serial(name_or_serial, false).map(drop)?,
-        Deed::Unban => registry.mark(name_or_serial, None, now)?,
-        Deed::Remove if named => registry.mark(name_or_serial, Some(Mark::Removed), now)?,
-        Deed::Remove => return Err(AdminError::NoNode(name_or_serial.to_owned())),
-    }
-    Ok(())
+        Deed::Ban => Act::Mark { name, mark: Mark::Banned, at },
+        Deed::Unban => Act::Unmark(name),
+        Deed::Remove => Act::Mark { name, mark: Mark::Removed, at },
+    })
+}
+
+/// Whether a text is one line that somebody may write.
+fn is_line(text: &str) -> bool {
+    (1..=500).contains(&text.chars().count()) && !text.chars().any(char::is_control)
+}
+
+/// Whether a text may be a name or a serial number: one line without blanks.
+fn is_word(text: &str) -> bool {
+    (1..=253).contains(&text.len()) && !text.chars().any(|c| c.is_whitespace() || c.is_control())
 }
 
 pub(crate) fn state(token: &Token, now: i64) -> &'static str {

@@ -58,6 +58,8 @@ pub struct Group {
     pub nodes: usize,
     /// The first of them by name, at most ten.
     pub first: Vec<NodeRef>,
+    /// Their tier, where all of them are of one.
+    pub tier: Option<String>,
     /// When it was first seen on any of them.
     pub since: Option<Timestamp>,
     /// On how many of them it came back at least three times within the hour.
@@ -254,7 +256,7 @@ pub fn open(
         let restless = lately.of(node, &id);
         let key = key(id, &row);
         let (group, refs) = groups.entry(key.clone()).or_insert_with(|| (Group::new(key, &row), vec![]));
-        group.add(&row, restless);
+        group.add(&row, &line.tier, restless);
         refs.push(line.into());
     }
     open.nodes = nodes.len();
@@ -278,13 +280,19 @@ impl Group {
             declared_at: row.detail.declared_at.clone(),
             nodes: 0,
             first: vec![],
+            tier: None,
             since: None,
             flapping: 0,
             contested: 0,
         }
     }
 
-    fn add(&mut self, row: &ItemRow, restless: Restless) {
+    fn add(&mut self, row: &ItemRow, tier: &str, restless: Restless) {
+        if self.nodes == 0 {
+            self.tier = Some(tier.to_owned());
+        } else if self.tier.as_deref() != Some(tier) {
+            self.tier = None;
+        }
         self.nodes += 1;
         self.flapping += usize::from(restless.flaps());
         self.contested += usize::from(restless.flaps() && restless.rival);

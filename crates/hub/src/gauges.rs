@@ -90,7 +90,8 @@ impl Looked {
     pub(crate) fn look(look: &Look<'_>) -> Result<Self> {
         let mut oldest: BTreeMap<Arc<str>, i64> = BTreeMap::new();
         for (node, _, item) in look.view.open_items(OPEN)? {
-            if let (Some(line), Some(since)) = (look.roll.line(node), item.detail.since) {
+            let line = look.roll.line(node).filter(|line| !line.retired);
+            if let (Some(line), Some(since)) = (line, item.detail.since) {
                 let first = oldest.entry(line.tier).or_insert(i64::MAX);
                 *first = since.unix_ms().min(*first);
             }

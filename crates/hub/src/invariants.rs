@@ -37,13 +37,13 @@ pub struct Broken {
     pub says: BTreeMap<String, Vec<String>>,
 }
 
-/// Every invariant that does not hold. A node that is missing has no say: what it told last may be long gone.
+/// Every invariant that does not hold. A node that is missing or was taken out has no say: what it told last may be long gone.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn broken(view: &dyn View, roll: &Roll, times: HubTimes) -> Result<Vec<Broken>> {
     let mut told: BTreeMap<(&str, String, String), BTreeMap<String, Vec<String>>> = BTreeMap::new();
-    let alive = |line: &Line| line.liveness(times) != Liveness::Missing;
+    let alive = |line: &Line| !matches!(line.liveness(times), Liveness::Missing | Liveness::Decommissioned);
     for (key, item, facts) in view.facts()? {
         let its: Vec<_> =
             INVARIANTS.iter().filter_map(|one| Some((one.fact, facts.get(one.fact)?))).collect();

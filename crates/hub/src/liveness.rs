@@ -48,6 +48,15 @@ pub fn liveness(last_seen: Option<i64>, interval_s: u64, hub: HubTimes) -> Liven
     }
 }
 
+/// How the node of a document stands.
+#[must_use]
+pub fn of(doc: &NodeDoc, hub: HubTimes) -> Liveness {
+    if doc.is_retired() {
+        return Liveness::Decommissioned;
+    }
+    liveness(Some(doc.last_seen), doc.interval_s(), hub)
+}
+
 /// The word on the wire.
 #[must_use]
 pub fn word(liveness: Liveness) -> &'static str {

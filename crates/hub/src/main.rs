@@ -175,7 +175,8 @@ enum NodeCommand {
         #[arg(value_name = "NAME|SERIAL")]
         who: String,
     },
-    /// Take a node out of the fleet: it is told so, and a token that is made later lets it in again
+    /// Take a node out of the fleet: it is told so, is neither silent nor missing from then on, and a token that is made
+    /// later lets it in again
     Remove {
         /// Its name
         name: String,
@@ -309,35 +310,32 @@ fn beside(place: &Place, act: impl FnOnce(&Location) -> Done) -> ExitCode {
 }
 
 fn token(store: &Location, command: TokenCommand) -> Done {
-    let registry = evenkeel_hub::registry(store)?;
+    let book = evenkeel_hub::accounts_of(store)?;
     match command {
         TokenCommand::Create { nodes, labels, expires, uses } => {
             let labels = labels.map(|labels| labels.0).unwrap_or_default();
             let wanted = Wanted { nodes, labels, expires, uses };
-            let (id, secret) = admin::create(registry.as_ref(), &wanted, now())?;
-            let new = format!("uses {}, nodes {}, labels {:?}", wanted.uses, wanted.nodes, wanted.labels);
-            user::note(store, "token_create", &id, Some(new))?;
+            let (id, secret) = admin::create(book.as_ref(), &wanted, &user::actor(now()))?;
             eprintln!("token {id}; it is not shown again");
             say(&format!("{secret}\n"))
         }
-        TokenCommand::List(how) => say(&admin::tokens(registry.as_ref(), how.json, now())?),
-        TokenCommand::Revoke { id } => {
-            admin::revoke(registry.as_ref(), &id)?;
-            user::note(store, "token_revoke", &id, None)
+        TokenCommand::List(how) => {
+            say(&admin::tokens(evenkeel_hub::registry(store)?.as_ref(), how.json, now())?)
         }
+        TokenCommand::Revoke { id } => Ok(admin::revoke(book.as_ref(), &id, &user::actor(now()))?),
     }
 }
 
 fn node(store: &Location, command: NodeCommand) -> Done {
     let registry = evenkeel_hub::registry(store)?;
-    let (deed, word, who) = match command {
+    let (deed, who) = match command {
         NodeCommand::List(how) => return say(&admin::nodes(registry.as_ref(), how.json, now())?),
-        NodeCommand::Ban { who } => (Deed::Ban, "node_ban", who),
-        NodeCommand::Unban { who } => (Deed::Unban, "node_unban", who),
-        NodeCommand::Remove { name } => (Deed::Remove, "node_remove", name),
+        NodeCommand::Ban { who } => (Deed::Ban, who),
+        NodeCommand::Unban { who } => (Deed::Unban, who),
+        NodeCommand::Remove { name } => (Deed::Remove, name),
     };
-    admin::treat(registry.as_ref(), deed, &who, now())?;
-    user::note(store, word, &who, None)
+    let book = evenkeel_hub::accounts_of(store)?;
+    Ok(admin::treat(book.as_ref(), registry.as_ref(), deed, &who, &user::actor(now()))?)
 }
 
 fn slots(place: Place, command: SlotsCommand) -> ExitCode {

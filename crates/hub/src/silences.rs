@@ -44,23 +44,17 @@ pub(crate) enum Command {
 
 /// Does it, on the store beside a hub that may be running.
 pub(crate) fn run(store: &Location, command: Command) -> crate::Done {
-    let telling = evenkeel_hub::telling(store)?;
+    let book = evenkeel_hub::accounts_of(store)?;
     match command {
         Command::Add { tier, node, item, reason, owner, lasts, waiver } => {
             let asked = Asked { waiver, tier, node, item, reason, owner, lasts };
-            let id = silence::add(telling.as_ref(), &asked, crate::now())?;
-            let what = [("tier", &asked.tier), ("node", &asked.node), ("item", &asked.item)];
-            let what =
-                what.map(|(word, glob)| format!("{word} {}", glob.as_deref().unwrap_or("*"))).join(", ");
-            let why =
-                format!("{what}, for {} s, by {}: {}", asked.lasts.as_secs(), asked.owner, asked.reason);
-            crate::user::note(store, "silence_add", &id, Some(why))?;
+            let id = silence::add(book.as_ref(), &asked, &crate::user::actor(crate::now()))?;
             crate::say(&format!("{id}\n"))
         }
-        Command::List(how) => crate::say(&silence::list(telling.as_ref(), how.json, crate::now())?),
-        Command::End { id } => {
-            silence::end(telling.as_ref(), &id, crate::now())?;
-            crate::user::note(store, "silence_end", &id, None)
+        Command::List(how) => {
+            let telling = evenkeel_hub::telling(store)?;
+            crate::say(&silence::list(telling.as_ref(), how.json, crate::now())?)
         }
+        Command::End { id } => Ok(silence::end(book.as_ref(), &id, &crate::user::actor(crate::now()))?),
     }
 }

@@ -3,7 +3,10 @@
 //! The hub grants and takes back; it never frees a slot by itself, because a node that went silent in the middle of a
 //! restart is just the one that nobody else should follow. A person frees what no node will give back.
 
-use crate::store::{Result, SlotBook, SlotRow, Taken};
+use crate::accounts::Actor;
+use crate::store::accounts::{Accounts, Change, Entry};
+use crate::store::acts::Act;
+use crate::store::{Result, SlotBook, SlotRow, StoreError, Taken, View};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +14,59 @@ use std::sync::Arc;
 pub const DEFAULT_SLOTS: u32 = 1;
 /// The longest id, in bytes: a node's name and who asks there.
 const LONGEST_ID: usize = 320;
+
+/// Why a slot is not freed.
+#[derive(Debug, thiserror::Error)]
+pub enum FreeError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its node may be in the middle of what it took the slot for.
+    #[error(
+        "{0} was heard of just now and may be in the middle of what it took the slot for: look at it, or say that the slot \
+         is to be freed although the node is alive"
+    )]
+    Alive(String),
+    /// Nobody has it.
+    #[error("{id} has no slot of {group}")]
+    NotHeld {
+        /// The group.
+        group: String,
+        /// Who was said to have it.
+        id: String,
+    },
+}
+
+/// Takes the slot of `group` from `id`. Not while its node is heard of, unless that is meant.
+///
+/// # Errors
+/// When its node is heard of, `id` has no such slot, or the store cannot be read or written.
+pub fn free(
+    book: &dyn Accounts,
+    view: &dyn View,
+    (group, id): (&str, &str),
+    although_alive: bool,
+    by: &Actor,
+) -> std::result::Result<(), FreeError> {
+    let not_held = || FreeError::NotHeld { group: group.to_owned(), id: id.to_owned() };
+    if !is_group(group) || !is_id(id) {
+        return Err(not_held());
+    }
+    let node = node_of(id);
+    if !although_alive && is_alive(view, node, by.at)? {
+        return Err(FreeError::Alive(node.to_owned()));
+    }
+    let act = Act::FreeSlot { group: group.to_owned(), id: id.to_owned() };
+    let line = Entry { new: Some(format!("of {group}")), ..by.entry("slot_free", id) };
+    if book.change(&Change::Act(act), &line)? { Ok(()) } else { Err(not_held()) }
+}
+
+/// Whether a node was heard of within three of its intervals before `now` (unix ms).
+fn is_alive(view: &dyn View, node: &str, now: i64) -> Result<bool> {
+    let Some(row) = view.node(node)? else { return Ok(false) };
+    let within = i64::try_from(row.doc.interval_s()).unwrap_or(i64::MAX).saturating_mul(3_000);
+    Ok(now.saturating_sub(row.doc.last_seen) < within)
+}
 
 /// The slots of every group.
 #[derive(Clone)]

@@ -1,9 +1,8 @@
 //! Accounts and the audit log from the command line of the hub's own machine: whoever may write its store may do it.
 
 use clap::{Args, Subcommand, ValueEnum};
-use evenkeel_hub::accounts::{described, is_name, new_pass, password};
+use evenkeel_hub::accounts::{Actor, described, is_name, new_pass, password};
 use evenkeel_hub::admin;
-use evenkeel_hub::config::Location;
 use evenkeel_hub::store::accounts::{Account, Accounts, Change, Entry, PassKind, Role};
 use evenkeel_report::Timestamp;
 use std::error::Error;
@@ -93,20 +92,16 @@ pub(crate) struct AuditArgs {
     lines: usize,
 }
 
-/// A line of the log by whoever runs this command.
-fn entry(what: &str, about: &str, now: i64) -> Entry {
+/// Whoever runs this command.
+pub(crate) fn actor(now: i64) -> Actor {
     let of = |name| std::env::var(name).ok().filter(|user| !user.is_empty());
     let who = of("SUDO_USER").or_else(|| of("USER"));
     let who = who.unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()));
-    let (what, about) = (what.to_owned(), about.to_owned());
-    Entry { at: now, who, origin: "command line".to_owned(), what, about, ..Entry::default() }
+    Actor { who, origin: "command line".to_owned(), at: now }
 }
 
-/// Notes what a command did that is kept elsewhere.
-pub(crate) fn note(store: &Location, what: &str, about: &str, new: Option<String>) -> Done {
-    let entry = Entry { new, ..entry(what, about, crate::now()) };
-    evenkeel_hub::accounts_of(store)?.change(&Change::None, &entry)?;
-    Ok(())
+fn entry(what: &str, about: &str, now: i64) -> Entry {
+    actor(now).entry(what, about)
 }
 
 /// Does what was asked of accounts at `now` (unix ms).

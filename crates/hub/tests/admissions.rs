@@ -9,6 +9,7 @@ use common::tls::{TlsHub, word};
 use common::{T0, report, seq};
 use evenkeel_hub::admissions::{Admissions, Unknown};
 use evenkeel_hub::store::Result;
+use evenkeel_hub::store::acts::Act;
 use evenkeel_hub::store::registry::{
     Admission, Enrol, Issued, Mark, NewCertificate, Refusal, Registry, Token,
 };
@@ -45,23 +46,11 @@ impl Registry for Held {
     fn renew(&self, enrolment: i64, certificate: &NewCertificate) -> Result<()> {
         self.within.renew(enrolment, certificate)
     }
-    fn add_token(&self, token: &Token) -> Result<()> {
-        self.within.add_token(token)
-    }
     fn tokens(&self) -> Result<Vec<Token>> {
         self.within.tokens()
     }
-    fn revoke(&self, id: &str) -> Result<bool> {
-        self.within.revoke(id)
-    }
     fn certificates(&self) -> Result<Vec<Issued>> {
         self.within.certificates()
-    }
-    fn mark(&self, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
-        self.within.mark(name, mark, at)
-    }
-    fn ban_serial(&self, serial: &str, banned: bool) -> Result<bool> {
-        self.within.ban_serial(serial, banned)
     }
 }
 
@@ -71,7 +60,7 @@ fn known(at: &Where) -> Arc<dyn Registry> {
     let (id, hash, nodes) = ("t1".to_owned(), "hash".to_owned(), "*".to_owned());
     let (labels, until) = (BTreeMap::new(), T0 + 1000);
     let token = Token { id, hash, nodes, labels, made: T0, until, uses: 10, used: 0, revoked: false };
-    registry.add_token(&token).unwrap();
+    assert!(at.act(Act::AddToken(token)));
     for n in 0..10 {
         let (serial, key) = (format!("serial-mw{n}"), format!("key-{n}"));
         let certificate = NewCertificate { serial, key, from: T0, until };
@@ -136,9 +125,8 @@ async fn who_comes_while_a_question_is_on_its_way_gets_a_newer_answer_of_his_own
     // Another process bans one while they wait.
     let at = Arc::clone(&lab.at);
     apart(move || {
-        let beside = evenkeel_hub::registry(&at.location()).unwrap();
-        beside.mark("mw3", Some(Mark::Banned), T0).unwrap();
-        assert!(beside.ban_serial("serial-mw4", true).unwrap());
+        assert!(at.act(Act::Mark { name: "mw3".to_owned(), mark: Mark::Banned, at: T0 }));
+        assert!(at.act(Act::BanSerial { serial: "serial-mw4".to_owned(), banned: true }));
     })
     .await;
     lab.let_go.send(false).unwrap();

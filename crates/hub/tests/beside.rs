@@ -5,8 +5,9 @@ mod common;
 
 use common::T0;
 use common::stores::{Kind, Where};
-use evenkeel_hub::config::Location;
 use evenkeel_hub::store::NodeDoc;
+use evenkeel_hub::store::accounts::{Change, Entry};
+use evenkeel_hub::store::acts::Act;
 use evenkeel_hub::store::registry::Mark;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +19,15 @@ const ROUNDS: usize = 10;
 fn store_while_the_registry_writes(kind: Kind) {
     let at = Where::new(kind);
     let mut store = at.store();
-    let registry = evenkeel_hub::registry(&Location::parse(&at.url()).unwrap()).unwrap();
+    let book = evenkeel_hub::accounts_of(&at.location()).unwrap();
     for round in 0..ROUNDS {
         let mut banning = None;
         let source = format!("urn:uuid:{round}");
         let stored = store.transaction(&mut |tx| {
             assert!(tx.node(&source)?.is_none());
-            let registry = Arc::clone(&registry);
-            banning = Some(std::thread::spawn(move || registry.mark("mw1", Some(Mark::Banned), T0)));
+            let book = Arc::clone(&book);
+            let ban = Act::Mark { name: "mw1".to_owned(), mark: Mark::Banned, at: T0 };
+            banning = Some(std::thread::spawn(move || book.change(&Change::Act(ban), &Entry::default())));
             std::thread::sleep(Duration::from_millis(60));
             tx.add_node(&source, &NodeDoc::default()).map(|_| ())
         });
@@ -34,7 +36,7 @@ fn store_while_the_registry_writes(kind: Kind) {
             "{}",
             stored.err().map_or(String::new(), |why| evenkeel_hub::writer::chain(&why))
         );
-        banning.unwrap().join().unwrap().unwrap();
+        assert!(banning.unwrap().join().unwrap().unwrap());
     }
 }
 

@@ -218,9 +218,11 @@ async fn a_node_that_was_taken_out_is_gone_until_a_later_token_lets_it_in(kind: 
     let hub = TlsHub::start_on(kind);
     let old = hub.token(&["--uses", "5"]);
     let mw1 = hub.member(&old, "mw1").await;
+    assert_eq!(hub.send(&mw1.client, &[full("mw1", 1)]).await.0, 200);
     hub.told(&["node", "remove", "mw1"]);
     let (code, problem) = hub.send(&mw1.client, &[full("mw1", 1)]).await;
     assert_eq!((code, word(&problem)), (410, "removed"));
+    assert!(hub.page("/nodes/mw1").await.contains("mw1 was taken out"));
     let (code, problem) = hub.ask_in(&old, "mw1", &request().1).await;
     assert_eq!((code, word(&problem)), (410, "removed"), "not by the token that it has still");
     tokio::time::sleep(Duration::from_millis(5)).await;

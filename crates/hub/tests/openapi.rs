@@ -6,11 +6,12 @@ mod common;
 use axum::body::{Body, to_bytes};
 use axum::http::Request;
 use common::lab::{Lab, off, told};
+use common::people::let_in;
 use common::stores::{Kind, Where};
 use common::{T0, beat, item, seq};
-use evenkeel_hub::accounts::new_pass;
+use evenkeel_hub::accounts::{Actor, new_pass};
 use evenkeel_hub::config::{File, Overrides, settle};
-use evenkeel_hub::http::{NEEDS, Need, router};
+use evenkeel_hub::http::{NEEDS, Need, Way, needed, router};
 use evenkeel_hub::store::accounts::{Account, Change, Entry, PassKind, Role};
 use evenkeel_hub::tell::Teller;
 use evenkeel_hub::tell::silence::{self, Asked};
@@ -40,15 +41,13 @@ async fn every_address_of_the_api_is_described_and_nothing_else() {
     let at = Where::new(Kind::Sqlite);
     let lab = Lab::new(&at);
     let description = description(&lab).await;
+    let ways = [("get", Way::Read), ("post", Way::Post), ("delete", Way::Delete)];
     let mut described = BTreeSet::new();
     for (path, operations) in description["paths"].as_object().unwrap() {
-        let (_, read, post) = NEEDS.iter().find(|(own, ..)| own == path).unwrap();
+        let (_, own) = NEEDS.iter().find(|(own, _)| own == path).unwrap();
         for (method, operation) in operations.as_object().unwrap() {
-            let need = match method.as_str() {
-                "get" => *read,
-                "post" => *post,
-                _ => Need::Closed,
-            };
+            let way = ways.iter().find(|(word, _)| word == method).unwrap().1;
+            let need = needed(own, way);
             assert_ne!(need, Need::Closed, "{method} {path} is described, and closed");
             let says = operation["description"].as_str().unwrap_or_default();
             if let Need::Role(role) = need {
@@ -57,10 +56,10 @@ async fn every_address_of_the_api_is_described_and_nothing_else() {
             described.insert((path.clone(), method.clone()));
         }
     }
-    for (path, read, post) in NEEDS.iter().filter(|(path, ..)| path.starts_with("/api/v1/")) {
-        for (method, need) in [("get", read), ("post", post)] {
+    for (path, own) in NEEDS.iter().filter(|(path, _)| path.starts_with("/api/v1/")) {
+        for (method, way) in ways {
             let there = described.contains(&((*path).to_owned(), method.to_owned()));
-            assert_eq!(there, *need != Need::Closed, "{method} {path}");
+            assert_eq!(there, needed(own, way) != Need::Closed, "{method} {path}");
         }
     }
 }
@@ -116,8 +115,10 @@ async fn full(at: &Where) -> (Lab, String) {
             owner: "ada".into(),
             lasts: Duration::from_hours(1),
         };
-        silence::add(hub.telling.as_ref(), &asked, T0).unwrap();
+        let by = Actor { who: "ada".into(), origin: "here".into(), at: T0 };
+        silence::add(hub.accounts.store.as_ref(), &asked, &by).unwrap();
         hub.slots.take("database", "db1/service", T0).unwrap();
+        hub.slots.take("spare", "db1/x", T0).unwrap();
         let entry = Entry { at: T0, who: "ada".into(), what: "sign_in".into(), ..Entry::default() };
         hub.accounts.store.change(&Change::Add(ada()), &entry).unwrap();
         let (secret, pass) = new_pass(&ada(), PassKind::Token, T0, 86_400_000).unwrap();
@@ -143,14 +144,20 @@ struct Asker {
 impl Asker {
     /// Asks, and keeps the answer; its body.
     async fn ask(&mut self, method: &str, path: &str, url: &str, token: bool) -> Value {
+        self.send(method, path, url, token, "").await
+    }
+
+    /// The same, with something to send.
+    async fn send(&mut self, method: &str, path: &str, url: &str, token: bool, sent: &str) -> Value {
         let mut request = Request::builder().method(method.to_uppercase().as_str()).uri(url);
         if token {
             request = request.header("authorization", format!("Bearer {}", self.token));
         }
-        let answer =
-            router(Arc::clone(&self.lab.hub)).call(request.body(Body::empty()).unwrap()).await.unwrap();
-        let (code, media) =
-            (answer.status().as_u16(), answer.headers()["content-type"].to_str().unwrap().to_owned());
+        let request =
+            request.header("content-type", "application/json").body(Body::from(sent.to_owned())).unwrap();
+        let answer = router(Arc::clone(&self.lab.hub)).call(request).await.unwrap();
+        let code = answer.status().as_u16();
+        let media = answer.headers().get("content-type").map(|media| media.to_str().unwrap().to_owned());
         let text = to_bytes(answer.into_body(), usize::MAX).await.unwrap();
         let body = serde_json::from_slice(&text).unwrap_or_else(|_| String::from_utf8_lossy(&text).into());
         self.answers
@@ -183,7 +190,18 @@ async fn answers_are_what_the_description_says(kind: Kind) {
     let (lab, token) = full(&at).await;
     let mut asker = Asker { lab, token, answers: vec![] };
     let patience = Instant::now() + Duration::from_mins(1);
-    let mut description = Value::Null;
+    let (mut description, mut last) = (Value::Null, String::new());
+    for (method, path, url, sent, code) in ACTS {
+        let body = asker.send(method, path, &url.replace("LAST", &last), true, sent).await;
+        let answer = asker.answers.last().unwrap();
+        assert_eq!(answer["code"], *code, "{answer:#}");
+        if *code == 201 {
+            body["id"].as_str().unwrap().clone_into(&mut last);
+        }
+        if let Some(token) = body["token"].as_str() {
+            assert!(let_in(&asker.lab.hub, token, "mw1"));
+        }
+    }
     for (path, urls) in ASKED {
         for url in *urls {
             let body = asker.ask("get", path, url, true).await;
@@ -202,18 +220,32 @@ async fn answers_are_what_the_description_says(kind: Kind) {
     let reads: BTreeSet<_> = ASKED.iter().map(|(path, _)| *path).collect();
     for (path, _) in ours {
         assert!(reads.contains(path.as_str()), "{path} is not asked here");
-        let needs = NEEDS.iter().find(|(own, ..)| own == path).unwrap().1;
-        if needs != Need::Own {
+        let ways = NEEDS.iter().find(|(own, _)| own == path).unwrap().1;
+        if needed(ways, Way::Read) != Need::Own {
             asker.ask("get", path, &path.replace(['{', '}'], ""), false).await;
         }
     }
     let codes: BTreeSet<_> = asker.answers.iter().map(|one| one["code"].as_u64().unwrap()).collect();
-    assert_eq!(codes, [200, 400, 401, 404].into(), "{:#?}", asker.answers);
+    assert_eq!(codes, [200, 201, 204, 400, 401, 404, 409, 422].into(), "{:#?}", asker.answers);
+    for (path, operations) in
+        description["paths"].as_object().unwrap().iter().filter(|(path, _)| path.starts_with("/api/"))
+    {
+        for method in operations.as_object().unwrap().keys() {
+            let tried = asker.answers.iter().any(|one| {
+                one["path"] == **path && one["method"] == **method && one["code"].as_u64().unwrap() < 300
+            });
+            assert!(tried, "{method} {path} was never done");
+        }
+    }
     let (good, said) = check(&description, &asker.answers);
     assert!(good, "{said}");
 
     // And the validator does see what is wrong.
-    let node = asker.answers.iter().find(|one| one["path"] == "/api/v1/nodes/{name}").unwrap();
+    let node = asker
+        .answers
+        .iter()
+        .find(|one| one["path"] == "/api/v1/nodes/{name}" && one["method"] == "get")
+        .unwrap();
     for (member, wrong) in [("liveness", json!("asleep")), ("counts", Value::Null), ("more", json!(1))] {
         let mut spoilt = node.clone();
         spoilt["body"][member] = wrong;
@@ -224,6 +256,38 @@ async fn answers_are_what_the_description_says(kind: Kind) {
     let (good, said) = check(&description, &[]);
     assert!(!good && said.contains("the document"), "{said}");
 }
+
+/// What is done, and with which code it is answered.
+const ACTS: &[(&str, &str, &str, &str, u16)] = &[
+    (
+        "post",
+        "/api/v1/silences",
+        "/api/v1/silences",
+        r#"{"tier": "web", "reason": "it may", "for": "48h"}"#,
+        201,
+    ),
+    ("delete", "/api/v1/silences/{id}", "/api/v1/silences/LAST", "", 204),
+    ("post", "/api/v1/silences", "/api/v1/silences", r#"{"reason": "it may", "for": "48h"}"#, 400),
+    ("post", "/api/v1/silences", "/api/v1/silences", r#"{"tier": "web"}"#, 422),
+    ("delete", "/api/v1/silences/{id}", "/api/v1/silences/nothing", "", 404),
+    (
+        "post",
+        "/api/v1/tokens",
+        "/api/v1/tokens",
+        r#"{"nodes": "mw*", "labels": {"tier": "middleware"}}"#,
+        201,
+    ),
+    ("post", "/api/v1/tokens", "/api/v1/tokens", r#"{"uses": 0}"#, 400),
+    ("delete", "/api/v1/tokens/{id}", "/api/v1/tokens/LAST", "", 204),
+    ("delete", "/api/v1/tokens/{id}", "/api/v1/tokens/nothing", "", 404),
+    ("post", "/api/v1/nodes/{name}/ban", "/api/v1/nodes/mw1/ban", "", 204),
+    ("post", "/api/v1/nodes/{name}/unban", "/api/v1/nodes/mw1/unban", "", 204),
+    ("delete", "/api/v1/nodes/{name}", "/api/v1/nodes/nobody", "", 404),
+    ("delete", "/api/v1/nodes/{name}", "/api/v1/nodes/mw1", "", 204),
+    ("delete", "/api/v1/slots/{group}/{id}", "/api/v1/slots/database/db1%2Fservice", "", 409),
+    ("delete", "/api/v1/slots/{group}/{id}", "/api/v1/slots/spare/db1%2Fx?although_alive=true", "", 204),
+    ("delete", "/api/v1/slots/{group}/{id}", "/api/v1/slots/web/db1%2Fservice?although_alive=true", "", 404),
+];
 
 /// What is asked of every operation that reads.
 const ASKED: &[(&str, &[&str])] = &[
@@ -261,6 +325,8 @@ const ASKED: &[(&str, &[&str])] = &[
     ("/api/v1/slots", &["/api/v1/slots"]),
     ("/api/v1/silences", &["/api/v1/silences"]),
     ("/api/v1/outbox", &["/api/v1/outbox", "/api/v1/outbox?limit=many"]),
+    ("/api/v1/tokens", &["/api/v1/tokens"]),
+    ("/api/v1/members", &["/api/v1/members"]),
     ("/api/v1/account", &["/api/v1/account"]),
     ("/api/v1/audit", &["/api/v1/audit", "/api/v1/audit?limit=1", "/api/v1/audit?after=1"]),
     ("/api/v1/openapi.json", &["/api/v1/openapi.json"]),

@@ -3,23 +3,18 @@
 
 mod common;
 
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, Response};
 use common::T0;
 use common::cluster::sql;
+use common::people::{AWAY, Lab, OWN, PASSWORD, apart, set, text};
 use common::stores::{Kind, Where};
-use evenkeel_hub::accounts::{SESSION_IDLE, SESSION_LIFE, new_pass, password};
-use evenkeel_hub::config::{File, Overrides, settle};
-use evenkeel_hub::http::{Hub, NEEDS, Need, router};
-use evenkeel_hub::store::accounts::{Account, Change, Entry, PassKind, Role};
+use evenkeel_hub::accounts::{SESSION_IDLE, SESSION_LIFE, password};
+use evenkeel_hub::http::{Hub, NEEDS, Need, Way, needed, router};
+use evenkeel_hub::store::accounts::{Change, Entry, Role};
 use evenkeel_hub::who::{Came, Peer};
-use evenkeel_hub::writer::Clock;
 use serde_json::Value;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use tower_service::Service as _;
 
 on_every_store! {
     every_address_is_refused_to_whoever_has_not_its_role
@@ -31,110 +26,6 @@ on_every_store! {
     a_token_reads_until_it_is_taken_back
     the_log_is_only_added_to
     the_command_line_makes_accounts_beside_a_hub
-}
-
-const PASSWORD: &str = "correct horse battery";
-/// Somewhere else than the hub's own machine.
-const AWAY: &str = "192.0.2.7:4711";
-
-struct Lab {
-    hub: Arc<Hub>,
-    now: Arc<AtomicI64>,
-}
-
-/// Works on a store from a thread of its own: a store blocks.
-fn apart<T: Send + 'static>(hub: &Arc<Hub>, work: impl FnOnce(&Hub) -> T + Send + 'static) -> T {
-    let hub = Arc::clone(hub);
-    std::thread::spawn(move || work(&hub)).join().unwrap()
-}
-
-impl Lab {
-    fn new(at: &Where) -> Self {
-        let file = File { store: at.url(), ..File::default() };
-        let config = settle(file, Overrides::default()).unwrap();
-        let now = Arc::new(AtomicI64::new(T0));
-        let clock: Clock = {
-            let now = Arc::clone(&now);
-            Arc::new(move || now.load(Ordering::SeqCst))
-        };
-        let hub = std::thread::spawn(move || evenkeel_hub::open(&config, clock).unwrap().hub).join().unwrap();
-        Self { hub, now }
-    }
-
-    fn later(&self, ms: i64) {
-        self.now.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    fn change(&self, change: Change) -> bool {
-        apart(&self.hub, move |hub| hub.accounts.store.change(&change, &Entry::default()).unwrap())
-    }
-
-    /// An account, and a token of it.
-    fn account(&self, name: &str, role: Role) -> String {
-        let hash = password::hash(PASSWORD).unwrap();
-        let account = Account { name: name.into(), role, tiers: vec![], hash, made: T0 };
-        let (secret, pass) = new_pass(&account, PassKind::Token, T0, 90 * 86_400_000).unwrap();
-        assert!(self.change(Change::Add(account)) && self.change(Change::AddPass(pass)));
-        secret
-    }
-
-    fn log(&self) -> Vec<Entry> {
-        let mut log = apart(&self.hub, |hub| hub.accounts.store.log(None, 100).unwrap());
-        log.retain(|entry| !entry.what.is_empty());
-        log
-    }
-
-    async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Body> {
-        let peer = Peer { at: AWAY.parse().unwrap(), came: Came::Trusted };
-        self.send_from(peer, method, path, headers, body).await
-    }
-
-    async fn send_from(
-        &self,
-        peer: Peer,
-        method: &str,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Response<Body> {
-        let mut request = Request::builder().method(method).uri(path).extension(peer);
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        router(Arc::clone(&self.hub)).call(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap()
-    }
-
-    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> (u16, String) {
-        let answer = self.send("GET", path, headers, "").await;
-        (answer.status().as_u16(), text(answer).await)
-    }
-
-    async fn form(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Response<Body> {
-        let form = ("content-type", "application/x-www-form-urlencoded");
-        self.send("POST", path, &[&[form], headers].concat(), body).await
-    }
-
-    async fn sign_in(&self, name: &str, password: &str) -> Response<Body> {
-        let body = format!("name={name}&password={}&next=/nodes", password.replace(' ', "+"));
-        self.form("/sign-in", &OWN, &body).await
-    }
-
-    /// Signs in; what the browser shows from then on.
-    async fn cookie(&self, name: &str) -> String {
-        let answer = self.sign_in(name, PASSWORD).await;
-        assert_eq!(answer.status(), 303);
-        set(&answer).split(';').next().unwrap().to_owned()
-    }
-}
-
-const OWN: [(&str, &str); 2] = [("host", "hub.example:8484"), ("origin", "http://hub.example:8484")];
-
-fn set(answer: &Response<Body>) -> String {
-    answer.headers()["set-cookie"].to_str().unwrap().to_owned()
-}
-
-async fn text(answer: Response<Body>) -> String {
-    String::from_utf8(to_bytes(answer.into_body(), usize::MAX).await.unwrap().to_vec()).unwrap()
 }
 
 /// The addresses that a router really has, as it tells of itself.
@@ -159,9 +50,12 @@ async fn every_address_is_refused_to_whoever_has_not_its_role(kind: Kind) {
     listed.sort();
     assert!(real.len() > 20, "{real:?}");
     assert_eq!(real, listed, "the router's addresses, and those of the table");
-    for (path, read, post) in NEEDS {
+    for (path, ways) in NEEDS {
         let url = path.replace("{name}", "mw1").replace("{commit}", "11111111");
-        for (method, need) in [("GET", *read), ("POST", *post), ("DELETE", Need::Closed)] {
+        let url = url.replace("{id}", "none").replace("{group}", "none");
+        assert_eq!(lab.send("PUT", &url, &[], "").await.status().as_u16(), 405, "PUT {url}");
+        for (method, way) in [("GET", Way::Read), ("POST", Way::Post), ("DELETE", Way::Delete)] {
+            let need = needed(ways, way);
             let nobody = lab.send(method, &url, &[], "").await.status().as_u16();
             match need {
                 Need::Own => continue,
@@ -174,8 +68,10 @@ async fn every_address_is_refused_to_whoever_has_not_its_role(kind: Kind) {
                 let code = lab.send(method, &url, &[("authorization", &shown)], "").await.status().as_u16();
                 if *role < least {
                     assert_eq!(code, 403, "{method} {url} as {role:?}");
-                } else {
+                } else if way == Way::Read {
                     assert!(code == 200 || code == 404, "{method} {url} as {role:?}: {code}");
+                } else {
+                    assert!(![401, 403, 405].contains(&code), "{method} {url} as {role:?}: {code}");
                 }
             }
         }

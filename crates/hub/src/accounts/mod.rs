@@ -55,6 +55,26 @@ pub struct Who {
     pub form: Option<String>,
 }
 
+/// Who does something, from where, and when: what the log says of every act.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// An account's name, or a user of the hub's own machine.
+    pub who: String,
+    /// An address, or `command line`.
+    pub origin: String,
+    /// When (unix ms).
+    pub at: i64,
+}
+
+impl Actor {
+    /// The line that says that he did `what` to `about`.
+    #[must_use]
+    pub fn entry(&self, what: &str, about: &str) -> Entry {
+        let Self { who, origin, at } = self.clone();
+        Entry { at, who, origin, what: what.to_owned(), about: about.to_owned(), ..Entry::default() }
+    }
+}
+
 impl Who {
     /// Anybody, where no account is needed.
     #[must_use]
@@ -156,7 +176,8 @@ impl Desk {
         origin: &str,
         now: i64,
     ) -> Result<Option<String>, AccountError> {
-        let entry = |what: &str| entry(what, name, origin, now);
+        let by = Actor { who: name.to_owned(), origin: origin.to_owned(), at: now };
+        let entry = |what: &str| by.entry(what, name);
         let account = self.store.account(name)?;
         let good = password::verify(password, account.as_ref().map(|account| account.hash.as_str()));
         let Some(account) = account.filter(|_| good) else {
@@ -181,7 +202,8 @@ impl Desk {
         now: i64,
     ) -> Result<Option<String>, AccountError> {
         let (secret, pass) = new_pass(&account, PassKind::Session, now, SESSION_LIFE)?;
-        let entry = Entry { new: Some(described(&account)), ..entry("sign_in", &account.name, origin, now) };
+        let by = Actor { who: account.name.clone(), origin: origin.to_owned(), at: now };
+        let entry = Entry { new: Some(described(&account)), ..by.entry("sign_in", &account.name) };
         let made = self.store.change(&Change::Enter(account, pass), &entry)?;
         if made {
             self.tries.forget(tried, origin);
@@ -201,7 +223,8 @@ impl Desk {
         why: String,
         (origin, now): (&str, i64),
     ) -> Result<(), StoreError> {
-        let entry = Entry { new: Some(why), ..entry("sign_in_refused", name, origin, now) };
+        let by = Actor { who: name.to_owned(), origin: origin.to_owned(), at: now };
+        let entry = Entry { new: Some(why), ..by.entry("sign_in_refused", name) };
         let account = if gone.is_some() { self.store.account(name)? } else { None };
         let his = account.filter(|account| Some(account.hash.as_str()) == gone);
         let change = his.map_or(Change::None, |account| Change::Remove(account.name));
@@ -212,12 +235,6 @@ impl Desk {
     pub(crate) fn hashing(&self) -> &Semaphore {
         &self.hashing
     }
-}
-
-/// A line of the log about somebody's own coming and going.
-fn entry(what: &str, name: &str, origin: &str, at: i64) -> Entry {
-    let (who, about) = (name.to_owned(), name.to_owned());
-    Entry { at, who, origin: origin.to_owned(), what: what.to_owned(), about, ..Entry::default() }
 }
 
 /// The account of somebody whom a provider vouches for: of `name` and of `subject` there, with the role and the tiers that

@@ -76,7 +76,7 @@ impl NodeJson {
             source: row.source,
             first_seen: Timestamp::from_unix_ms(doc.first_seen),
             last_seen: Timestamp::from_unix_ms(doc.last_seen),
-            liveness: liveness::liveness(Some(doc.last_seen), doc.interval_s(), times),
+            liveness: liveness::of(&doc, times),
             flags: flags(&doc, times.now),
             clock_skew_ms: skew_ms(&doc),
             seq: doc.voice.seq,

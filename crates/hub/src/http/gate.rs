@@ -1,4 +1,7 @@
 //! Before every address: who asks, whether he may, and that a browser was not led to ask by another site.
+//!
+//! What changes something and comes with a session's cookie must come from a page of this hub and carry the word of that
+//! session's forms. Both are looked at here, before any handler, so that none can forget it.
 
 use super::needs::{Need, need};
 use super::{Hub, Problem};
@@ -6,15 +9,20 @@ use crate::accounts::{Desk, TOKEN_PREFIX, Who};
 use crate::store::StoreError;
 use crate::store::accounts::{PassKind, Role};
 use crate::who::{Came, Peer};
-use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::body::{Body, to_bytes};
+use axum::extract::{Form, FromRequest as _, MatchedPath, Request, State};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Redirect, Response};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The cookie's name over TLS, where a browser takes it from this host alone, and in the clear.
 const SECURE: &str = "__Host-evenkeel";
 const PLAIN: &str = "evenkeel";
+/// The most bytes of a form, and how long it may take to arrive.
+pub(super) const FORM_MOST: usize = 16 * 1024;
+const FORM_WITHIN: Duration = Duration::from_secs(10);
 
 /// Lets a request on, with who asks ([`Who`]), or answers it.
 pub(super) async fn gate(State(hub): State<Arc<Hub>>, mut request: Request, next: Next) -> Response {
@@ -36,13 +44,38 @@ pub(super) async fn gate(State(hub): State<Arc<Hub>>, mut request: Request, next
         Ok(found) => found,
         Err(why) => return why.into_response(),
     };
-    match admit(found, &request, needed) {
-        Ok(who) => {
-            request.extensions_mut().insert(who);
-            next.run(request).await
-        }
-        Err(refused) => refused,
+    let who = match admit(found, &request, needed) {
+        Ok(who) => who,
+        Err(refused) => return refused,
+    };
+    if let Some(word) = who.form.as_deref().filter(|_| !reads(&request)) {
+        request = match with_word(request, word).await {
+            Ok(request) => request,
+            Err(refused) => return refused,
+        };
     }
+    request.extensions_mut().insert(who);
+    next.run(request).await
+}
+
+fn reads(request: &Request) -> bool {
+    matches!(*request.method(), Method::GET | Method::HEAD)
+}
+
+/// The request again, if it is a form that carries `word` as its only `form`.
+async fn with_word(request: Request, word: &str) -> Result<Request, Response> {
+    let (head, body) = request.into_parts();
+    let Ok(Ok(bytes)) = tokio::time::timeout(FORM_WITHIN, to_bytes(body, FORM_MOST)).await else {
+        let detail = "a form has up to 16 KiB and arrives within ten seconds";
+        return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail).into_response());
+    };
+    let copy = Request::from_parts(head.clone(), Body::from(bytes.clone()));
+    let Ok(Form(fields)) = Form::<Vec<(String, String)>>::from_request(copy, &()).await else {
+        return Err(foreign());
+    };
+    let carried: Vec<&str> =
+        fields.iter().filter(|(name, _)| name == "form").map(|(_, value)| value.as_str()).collect();
+    if carried == [word] { Ok(Request::from_parts(head, Body::from(bytes))) } else { Err(foreign()) }
 }
 
 /// Whether who was found may; nobody may be found.
@@ -55,9 +88,7 @@ fn admit(found: Option<Who>, request: &Request, needed: Option<Role>) -> Result<
         Some(role) if who.role < role => return Err(refused(request, &who, role)),
         _ => {}
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let by_cookie = who.form.is_some();
-    if by_cookie && !reads && !is_own(request.headers(), false) {
+    if who.form.is_some() && !reads(request) && !is_own(request.headers(), false) {
         return Err(foreign());
     }
     Ok(who)
@@ -138,9 +169,8 @@ fn is_local(request: &Request) -> bool {
 }
 
 /// From where a request comes, for the log.
-pub(super) fn origin(request: &Request) -> String {
-    request
-        .extensions()
+pub(super) fn origin(extensions: &Extensions) -> String {
+    extensions
         .get::<Peer>()
         .map_or_else(|| "local".to_owned(), |peer| peer.at.ip().to_canonical().to_string())
 }
@@ -165,16 +195,19 @@ pub(super) fn foreign() -> Response {
         .into_response()
 }
 
+/// Whether a person asks, with a browser.
 fn is_page(request: &Request) -> bool {
     let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
     let api = request.uri().path().starts_with("/api/");
-    request.method() == Method::GET && !api && accept.is_some_and(|accept| accept.contains("text/html"))
+    !api && accept.is_some_and(|accept| accept.contains("text/html"))
 }
 
 /// The answer to somebody who is not known: a person is asked to sign in, a program is told to.
 fn stranger(request: &Request) -> Response {
     if is_page(request) {
-        let back = request.uri().path_and_query().map_or("/", |path| path.as_str());
+        // What was filled in is lost: a form is not sent by being looked at.
+        let back = request.uri().path_and_query().filter(|_| reads(request));
+        let back = back.map_or("/", |path| path.as_str());
         return Redirect::to(&format!("/sign-in?next={}", super::encode(back))).into_response();
     }
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "sign in, or show a token of an account");

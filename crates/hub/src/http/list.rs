@@ -237,7 +237,7 @@ fn csv_text(rows: Vec<NodeRow>, times: crate::liveness::HubTimes, head: bool) ->
     }
     for row in rows {
         let (doc, counts) = (&row.doc, &row.doc.counts);
-        let alive = liveness::liveness(Some(doc.last_seen), doc.interval_s(), times);
+        let alive = liveness::of(doc, times);
         let seen = evenkeel_report::Timestamp::from_unix_ms(doc.last_seen);
         record(vec![
             doc.node.name.clone(),

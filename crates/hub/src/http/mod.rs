@@ -1,7 +1,9 @@
 //! The hub over HTTP: the routes, what every answer carries, and errors as RFC 9457 problems.
 
+mod admin;
 mod api;
 pub(crate) use api::encode;
+mod doer;
 mod enroll;
 mod fleet;
 mod fleet_lock;
@@ -17,8 +19,9 @@ mod operations;
 mod pages;
 mod provider;
 mod sign_in;
+mod silences;
 mod telling;
-pub use needs::{NEEDS, Need};
+pub use needs::{NEEDS, Need, Way, needed};
 
 use crate::accounts::Desk;
 use crate::admissions::{Admissions, Unknown};
@@ -249,14 +252,13 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/v1/steady-state", post(fleet_lock::leave))
         .route("/api/v1/slots", get(api::slots))
         .route("/api/v1/invariants", get(api::invariants))
-        .route("/api/v1/silences", get(telling::silences))
         .route("/api/v1/outbox", get(telling::outbox))
         .route("/v1/enroll", post(enroll::enroll))
         .route("/v1/renew", post(enroll::renew))
         .route("/api/v1/drift", get(fleet::drift))
         .route("/api/v1/rollout/{commit}", get(fleet::rollout))
         .route("/api/v1/nodes", get(list::nodes))
-        .route("/api/v1/nodes/{name}", get(api::node))
+        .route("/api/v1/nodes/{name}", get(api::node).delete(admin::remove))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))
         .route("/api/v1/openapi.json", get(openapi::document))
         .route("/healthz", get(api::healthz))
@@ -265,6 +267,8 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .merge(pages::routes())
         .merge(sign_in::routes())
         .merge(provider::routes())
+        .merge(silences::routes())
+        .merge(admin::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })
         .layer(from_fn_with_state(Arc::clone(&hub), gate::gate))
         .layer(DefaultBodyLimit::max(crate::wire::BODY_CAP))

@@ -67,13 +67,19 @@ fn answers() -> SchemaGenerator {
 
 fn operation(one: &Operation, answers: &mut SchemaGenerator, requests: &mut SchemaGenerator) -> Value {
     let mut content = Map::new();
-    content.insert("application/json".into(), json!({"schema": (one.answer)(answers)}));
+    if let Some(answer) = one.answer {
+        content.insert("application/json".into(), json!({"schema": answer(answers)}));
+    }
     for (media, about) in one.also {
         content.insert((*media).into(), json!({"schema": {"type": "string", "description": about}}));
     }
     let (security, role) = access(one);
     let mut responses = Map::new();
-    responses.insert("200".into(), json!({"description": one.summary, "content": content}));
+    let mut answer = json!({"description": one.summary});
+    if !content.is_empty() {
+        answer["content"] = content.into();
+    }
+    responses.insert(one.code.to_string(), answer);
     let open = role.is_none() && one.method == "get";
     let of_access: &[u16] = if open { &[] } else { &[401, 403] };
     for code in one.errors.iter().chain(of_access).chain(&[500, 503]) {
@@ -140,10 +146,11 @@ fn meaning(code: u16) -> &'static str {
         403 => "the role does not suffice; or the node is banned or speaks for another.",
         404 => "there is none of that name.",
         408 => "the body did not arrive in time.",
-        409 => "another machine was let in under this node's name.",
+        409 => "another machine was let in under this node's name; or it is not the time for it.",
         410 => "the node was taken out.",
         413 => "the body is too large; send fewer events at once.",
         415 => "the body is of another media type, or compressed otherwise than as gzip.",
+        422 => "the body is JSON, and not what is asked for.",
         429 => "too often.",
         503 => "the store is away or the queue is full; nothing was stored.",
         _ => "the hub failed; its log says how.",

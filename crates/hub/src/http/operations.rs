@@ -2,10 +2,12 @@
 //! answer. Which role an operation needs is not said here but in `needs`.
 
 use super::enroll::{AskEnrol, AskRenew, Given};
-use super::{api, fleet, ingest, list, sign_in, telling};
+use super::{admin, api, fleet, ingest, list, sign_in, silences, telling};
+use crate::admin::{MemberJson, TokenJson};
 use crate::liveness;
 use crate::roll::SYNCS;
 use crate::rollout::Rollout;
+use crate::tell::silence::SilenceJson;
 use evenkeel_report::{Event, Heartbeat, Report, Status};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -29,8 +31,10 @@ pub(super) struct Operation {
     pub(super) params: &'static [&'static [Param]],
     /// What is sent: by media type.
     pub(super) asks: &'static [(&'static str, Shape)],
-    /// The answer as JSON.
-    pub(super) answer: Shape,
+    /// The code of the answer.
+    pub(super) code: u16,
+    /// The answer as JSON; nothing where the code says it all.
+    pub(super) answer: Option<Shape>,
     /// Other forms of the answer: media type, and what it is.
     pub(super) also: &'static [(&'static str, &'static str)],
     /// Errors of its own, beside those that come of who asks and of the store.
@@ -97,11 +101,16 @@ const READ: Operation = Operation {
     about: "",
     params: &[],
     asks: &[],
-    answer: |_| Schema::default(),
+    code: 200,
+    answer: None,
     also: &[],
     errors: &[],
 };
 const SEND: Operation = Operation { method: "post", errors: &[400, 408, 409, 410, 413, 429], ..READ };
+
+/// An act of the API. What is not there is not found, and what is not the time for it is told so.
+const ACT: Operation = Operation { method: "post", code: 204, errors: &[400, 404, 409], ..READ };
+const END: Operation = Operation { method: "delete", ..ACT };
 
 const EVENT: Shape = |generator| {
     let (report, beat) = (of::<Event<Report>>(generator), of::<Event<Heartbeat>>(generator));
@@ -128,7 +137,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 query("format", "Over `Accept`.", || words(["json", "csv", "ndjson"])),
             ],
         ],
-        answer: of::<list::NodesPage>,
+        answer: Some(of::<list::NodesPage>),
         also: &[
             (
                 "text/csv",
@@ -144,7 +153,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "getNode",
         summary: "One node with its items, worst first",
         params: &[NODE],
-        answer: of::<api::NodeAndItems>,
+        answer: Some(of::<api::NodeAndItems>),
         errors: &[404],
         ..READ
     },
@@ -153,7 +162,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "getTimeline",
         summary: "What changed on a node, newest first",
         params: &[NODE, LIMIT, &[query("before", "A place in the timeline, as `next` has it.", text)]],
-        answer: of::<api::Timeline>,
+        answer: Some(of::<api::Timeline>),
         errors: &[400, 404],
         ..READ
     },
@@ -162,7 +171,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "getDrift",
         summary: "What is off across the fleet, and what was put right within the hour",
         params: &[FILTER, &[query("item", "A part of an item's id.", text)]],
-        answer: of::<fleet::DriftJson>,
+        answer: Some(of::<fleet::DriftJson>),
         errors: &[400],
         ..READ
     },
@@ -171,7 +180,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "getRollout",
         summary: "How far a commit has come",
         params: &[&[part("commit", "The commit, or at least seven characters that it begins with.")]],
-        answer: of::<Rollout>,
+        answer: Some(of::<Rollout>),
         errors: &[404],
         ..READ
     },
@@ -179,21 +188,107 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/api/v1/invariants",
         id: "getInvariants",
         summary: "What must be the same on every node of a tier, and where it is not",
-        answer: of::<api::InvariantsJson>,
+        answer: Some(of::<api::InvariantsJson>),
         ..READ
     },
     Operation {
         path: "/api/v1/slots",
         id: "getSlots",
         summary: "Which slots of the fleet are held",
-        answer: of::<api::SlotsJson>,
+        answer: Some(of::<api::SlotsJson>),
         ..READ
     },
     Operation {
         path: "/api/v1/silences",
         id: "listSilences",
         summary: "What is told to nobody",
-        answer: of::<telling::SilencesJson>,
+        answer: Some(of::<silences::SilencesJson>),
+        ..READ
+    },
+    Operation {
+        path: "/api/v1/silences",
+        id: "makeSilence",
+        summary: "Tells nobody of what matches, for a while",
+        about: "Its owner is the account. Whoever is bound to tiers names exactly one of them.",
+        asks: &[("application/json", of::<silences::Wish>)],
+        code: 201,
+        answer: Some(of::<SilenceJson>),
+        errors: &[400, 409, 413, 415, 422],
+        ..ACT
+    },
+    Operation {
+        path: "/api/v1/silences/{id}",
+        id: "endSilence",
+        summary: "Ends a silence before its time",
+        params: &[&[part("id", "Its id.")]],
+        ..END
+    },
+    Operation {
+        path: "/api/v1/slots/{group}/{id}",
+        id: "freeSlot",
+        summary: "Frees a slot that no node gives back",
+        about: "Whoever is bound to tiers frees slots of groups that are called so.",
+        params: &[&[
+            part("group", "The group."),
+            part("id", "Who has it: `NODE/HOLDER`, with the `/` as `%2F`."),
+            query(
+                "although_alive",
+                "Although its node is heard of.",
+                || json!({"type": "boolean", "default": false}),
+            ),
+        ]],
+        ..END
+    },
+    Operation {
+        path: "/api/v1/nodes/{name}",
+        id: "removeNode",
+        summary: "Takes a node out",
+        params: &[&[part("name", "Its name.")]],
+        ..END
+    },
+    Operation {
+        path: "/api/v1/nodes/{name}/ban",
+        id: "banNode",
+        summary: "Listens to a node, or to one certificate, no more",
+        params: &[&[part("name", "A node's name, or a certificate's serial number.")]],
+        ..ACT
+    },
+    Operation {
+        path: "/api/v1/nodes/{name}/unban",
+        id: "unbanNode",
+        summary: "Listens to it again",
+        params: &[&[part("name", "A node's name, or a certificate's serial number.")]],
+        ..ACT
+    },
+    Operation {
+        path: "/api/v1/tokens",
+        id: "listTokens",
+        summary: "The tokens that let nodes in",
+        answer: Some(of::<Vec<TokenJson>>),
+        ..READ
+    },
+    Operation {
+        path: "/api/v1/tokens",
+        id: "makeToken",
+        summary: "Makes a token that lets nodes in",
+        asks: &[("application/json", of::<admin::Wish>)],
+        code: 201,
+        answer: Some(of::<admin::MadeJson>),
+        errors: &[400, 409, 413, 415, 422],
+        ..ACT
+    },
+    Operation {
+        path: "/api/v1/tokens/{id}",
+        id: "revokeToken",
+        summary: "Takes a token back",
+        params: &[&[part("id", "Its id.")]],
+        ..END
+    },
+    Operation {
+        path: "/api/v1/members",
+        id: "listMembers",
+        summary: "Every certificate of a node",
+        answer: Some(of::<Vec<MemberJson>>),
         ..READ
     },
     Operation {
@@ -201,7 +296,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "getOutbox",
         summary: "What is told, was told, or was given up",
         params: &[LIMIT],
-        answer: of::<telling::OutboxJson>,
+        answer: Some(of::<telling::OutboxJson>),
         errors: &[400],
         ..READ
     },
@@ -209,7 +304,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/api/v1/account",
         id: "getAccount",
         summary: "Who asks",
-        answer: of::<sign_in::AccountJson>,
+        answer: Some(of::<sign_in::AccountJson>),
         ..READ
     },
     Operation {
@@ -224,7 +319,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 || json!({"type": "integer"}),
             )],
         ],
-        answer: of::<sign_in::AuditJson>,
+        answer: Some(of::<sign_in::AuditJson>),
         errors: &[400],
         ..READ
     },
@@ -232,14 +327,16 @@ pub(super) const OPERATIONS: &[Operation] = &[
         path: "/api/v1/openapi.json",
         id: "getDescription",
         summary: "This description",
-        answer: |_| schemars::json_schema!({"type": "object", "required": ["openapi", "info", "paths"]}),
+        answer: Some(
+            |_| schemars::json_schema!({"type": "object", "required": ["openapi", "info", "paths"]}),
+        ),
         ..READ
     },
     Operation {
         path: "/healthz",
         id: "getHealth",
         summary: "Whether the store can be read",
-        answer: of::<api::HealthJson>,
+        answer: Some(of::<api::HealthJson>),
         ..READ
     },
     Operation {
@@ -255,7 +352,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
                 schemars::json_schema!({"anyOf": [batch, event]})
             }),
         ],
-        answer: of::<ingest::Receipt>,
+        answer: Some(of::<ingest::Receipt>),
         errors: &[400, 408, 409, 410, 413, 415, 429],
         ..SEND
     },
@@ -264,7 +361,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "sendHeartbeat",
         summary: "One heartbeat of a node",
         asks: &[("application/cloudevents+json", of::<Event<Heartbeat>>)],
-        answer: of::<ingest::Receipt>,
+        answer: Some(of::<ingest::Receipt>),
         errors: &[400, 408, 409, 410, 413, 415, 429],
         ..SEND
     },
@@ -273,7 +370,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "enroll",
         summary: "Lets a node in by a token",
         asks: &[("application/json", of::<AskEnrol>)],
-        answer: of::<Given>,
+        answer: Some(of::<Given>),
         ..SEND
     },
     Operation {
@@ -281,7 +378,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
         id: "renew",
         summary: "Renews a node's certificate",
         asks: &[("application/json", of::<AskRenew>)],
-        answer: of::<Given>,
+        answer: Some(of::<Given>),
         ..SEND
     },
 ];

@@ -7,9 +7,9 @@ use crate::pages;
 use crate::store::accounts::Role;
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use std::sync::Arc;
 
@@ -63,6 +63,18 @@ pub(super) fn refused(who: &Who, needed: Role) -> Response {
     answer
 }
 
+/// Where somebody goes after a form of his, or the page that says why it came to nothing.
+pub(super) fn after(who: &Who, done: Result<(), Problem>, then: &str) -> Response {
+    match done {
+        Ok(()) => Redirect::to(then).into_response(),
+        Err(why) => {
+            let mut answer = html(pages::undone(who, &why.detail, then));
+            *answer.status_mut() = why.code;
+            answer
+        }
+    }
+}
+
 /// A page, or the one that says that there is none.
 fn found(page: Option<pages::Page>, otherwise: impl FnOnce() -> pages::Page) -> Response {
     if let Some(page) = page {
@@ -73,44 +85,54 @@ fn found(page: Option<pages::Page>, otherwise: impl FnOnce() -> pages::Page) -> 
     answer
 }
 
-async fn front(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(pages::fleet).await?))
+async fn front(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>) -> Answer {
+    Ok(html(hub.look(move |look| pages::fleet(&who, look)).await?))
 }
 
-async fn nodes(State(hub): State<Arc<Hub>>, params: Asks) -> Answer {
+async fn nodes(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, params: Asks) -> Answer {
     let asked = Asked::read(params)?;
     let limit = asked.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);
-    Ok(html(hub.look(move |look| pages::nodes(look, &asked.filter, asked.after(), limit)).await?))
+    Ok(html(hub.look(move |look| pages::nodes(&who, look, &asked.filter, asked.after(), limit)).await?))
 }
 
-async fn node(State(hub): State<Arc<Hub>>, Path(name): Path<String>) -> Answer {
-    Ok(found(hub.look(move |look| pages::node(look, &name)).await?, pages::nobody))
+async fn node(
+    State(hub): State<Arc<Hub>>,
+    Extension(who): Extension<Who>,
+    Path(name): Path<String>,
+) -> Answer {
+    let by = who.clone();
+    Ok(found(hub.look(move |look| pages::node(&by, look, &name)).await?, || pages::nobody(&who)))
 }
 
-async fn drift(State(hub): State<Arc<Hub>>, params: Asks) -> Answer {
+async fn drift(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, params: Asks) -> Answer {
     let (filter, item) = fleet::narrow(params)?;
-    Ok(html(hub.look(move |look| pages::drift(look, &filter, &item)).await?))
+    Ok(html(hub.look(move |look| pages::drift(&who, look, &filter, &item)).await?))
 }
 
-async fn rollouts(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(pages::rollouts).await?))
+async fn rollouts(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>) -> Answer {
+    Ok(html(hub.look(move |look| pages::rollouts(&who, look)).await?))
 }
 
-async fn rollout(State(hub): State<Arc<Hub>>, Path(commit): Path<String>) -> Answer {
-    Ok(found(hub.look(move |look| pages::rollout(look, &commit)).await?, pages::no_commit))
+async fn rollout(
+    State(hub): State<Arc<Hub>>,
+    Extension(who): Extension<Who>,
+    Path(commit): Path<String>,
+) -> Answer {
+    let by = who.clone();
+    Ok(found(hub.look(move |look| pages::rollout(&by, look, &commit)).await?, || pages::no_commit(&who)))
 }
 
-async fn invariants(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(pages::invariants).await?))
+async fn invariants(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>) -> Answer {
+    Ok(html(hub.look(move |look| pages::invariants(&who, look)).await?))
 }
 
-async fn incident(State(hub): State<Arc<Hub>>, params: Asks) -> Answer {
+async fn incident(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, params: Asks) -> Answer {
     let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
     let Query(params) = params.map_err(|why| bad(why.body_text()))?;
     fleet::known(&params, &["from", "minutes"])?;
     let given = |name: &str| params.get(name).map(String::as_str).filter(|text| !text.is_empty());
     let span = pages::Span::parse(given("from"), given("minutes"), hub.times().now).map_err(bad)?;
-    Ok(html(hub.look(move |look| pages::incident(look, span)).await?))
+    Ok(html(hub.look(move |look| pages::incident(&who, look, span)).await?))
 }
 
 async fn wall(State(hub): State<Arc<Hub>>) -> Answer {

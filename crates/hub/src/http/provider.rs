@@ -55,7 +55,7 @@ async fn to(
             Ok(answer)
         }
         Err(why) => {
-            note(&hub, None, &why, origin(&request)).await?;
+            note(&hub, None, &why, origin(request.extensions())).await?;
             Ok(told(&hub, &why, next))
         }
     }
@@ -67,7 +67,7 @@ async fn back(
     request: Request,
 ) -> Answer {
     let provider = hub.provider()?;
-    let (from, tls, now) = (origin(&request), over_tls(&request), (hub.clock)());
+    let (from, tls, now) = (origin(request.extensions()), over_tls(&request), (hub.clock)());
     let Query(back) = back.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.body_text()))?;
     // A sign-in has a window of its own, so that of one account nothing is spent; the address has one for all.
     let tried = fingerprint(back.state.as_bytes());
@@ -89,7 +89,7 @@ async fn back(
             answer
         }
         Err((who, why)) => {
-            note(&hub, who, &why, origin(&request)).await?;
+            note(&hub, who, &why, origin(request.extensions())).await?;
             told(&hub, &why, "/")
         }
     };

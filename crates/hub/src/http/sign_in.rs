@@ -1,6 +1,7 @@
-//! Coming and going: the sign-in form, the end of a session, who somebody is; and what administrators look at.
+//! Coming and going: the sign-in form, the end of a session, who somebody is; and the log of who did what.
 
-use super::gate::{cookie, foreign, is_own, origin, over_tls, set_cookie};
+use super::doer::Doer;
+use super::gate::{FORM_MOST, cookie, foreign, is_own, origin, over_tls, set_cookie};
 use super::{Hub, Problem, pages::html};
 use crate::accounts::{AccountError, Who, is_name};
 use crate::ca::fingerprint;
@@ -17,8 +18,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The most bytes of a form.
-const FORM_MOST: usize = 16 * 1024;
 /// How many lines of the log an answer has, unless asked otherwise, and at most.
 const LINES: usize = 100;
 const LINES_MOST: usize = 1000;
@@ -28,10 +27,9 @@ type Answer = Result<Response, Problem>;
 pub(super) fn routes() -> Router<Arc<Hub>> {
     Router::new()
         .route("/sign-in", get(form).post(sign_in).layer(DefaultBodyLimit::max(FORM_MOST)))
-        .route("/sign-out", post(sign_out).layer(DefaultBodyLimit::max(FORM_MOST)))
+        .route("/sign-out", post(sign_out))
         .route("/account", get(account))
         .route("/api/v1/account", get(account_json))
-        .route("/admin", get(admin))
         .route("/admin/audit", get(audit))
         .route("/api/v1/audit", get(audit_json))
 }
@@ -68,7 +66,7 @@ async fn sign_in(State(hub): State<Arc<Hub>>, request: Request) -> Answer {
     if !is_own(request.headers(), true) {
         return Ok(foreign());
     }
-    let (from, tls) = (origin(&request), over_tls(&request));
+    let (from, tls) = (origin(request.extensions()), over_tls(&request));
     let asked: Result<Form<SignIn>, FormRejection> = Form::from_request(request, &()).await;
     let Form(SignIn { name, password, next }) =
         asked.map_err(|why| Problem::new(why.status(), why.body_text()))?;
@@ -120,32 +118,15 @@ async fn check(
     }
 }
 
-#[derive(Deserialize)]
-struct Carried {
-    #[serde(default)]
-    form: String,
-}
-
-async fn sign_out(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, request: Request) -> Answer {
-    let (from, tls, shown) = (origin(&request), over_tls(&request), cookie(&request));
-    let carried: Result<Form<Carried>, FormRejection> = Form::from_request(request, &()).await;
+async fn sign_out(State(hub): State<Arc<Hub>>, doer: Doer, request: Request) -> Answer {
+    let (tls, shown) = (over_tls(&request), cookie(&request));
     // A token is no session and has nothing to sign out of.
-    let (Some(form), Some(shown), Some(name)) = (who.form, shown, who.name) else {
+    let Some(shown) = shown.filter(|_| doer.who.form.is_some()) else {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "there is no session to end"));
     };
-    if !carried.is_ok_and(|Form(carried)| carried.form == form) {
-        return Ok(foreign());
-    }
     hub.ask_accounts(move |desk, now| {
-        let entry = Entry {
-            at: now,
-            about: name.clone(),
-            who: name,
-            origin: from,
-            what: "sign_out".to_owned(),
-            ..Entry::default()
-        };
-        desk.store.change(&Change::DropPass(fingerprint(shown.as_bytes())), &entry)
+        let by = doer.at(now);
+        desk.store.change(&Change::DropPass(fingerprint(shown.as_bytes())), &by.entry("sign_out", &by.who))
     })
     .await?;
     let mut answer = Redirect::to("/sign-in").into_response();
@@ -173,14 +154,6 @@ async fn account_json(Extension(who): Extension<Who>) -> Json<AccountJson> {
     Json(AccountJson { name: who.name, role: who.role, tiers: who.tiers })
 }
 
-async fn admin(State(hub): State<Arc<Hub>>) -> Answer {
-    let asked = Arc::clone(&hub);
-    let page = hub.ask_accounts(move |desk, now| {
-        pages::admin(desk.store.as_ref(), asked.registry.as_ref(), &asked.slots, now)
-    });
-    Ok(html(page.await?))
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Lines {
@@ -199,9 +172,13 @@ async fn lines(
     Ok((lines, more))
 }
 
-async fn audit(State(hub): State<Arc<Hub>>, asked: Result<Query<Lines>, QueryRejection>) -> Answer {
+async fn audit(
+    State(hub): State<Arc<Hub>>,
+    Extension(who): Extension<Who>,
+    asked: Result<Query<Lines>, QueryRejection>,
+) -> Answer {
     let (lines, more) = lines(&hub, asked).await?;
-    Ok(html(pages::audit(&lines, more)))
+    Ok(html(pages::audit(&who, &lines, more)))
 }
 
 /// A page of the audit log, newest first.

@@ -1,10 +1,9 @@
-//! What is told and what is not, for programs. It is read here; a silence is made and ended by `evenkeel-hub silence`.
+//! What is told, was told and was given up, for programs.
 
 use super::{Hub, Problem};
 use crate::store::StoreError;
 use crate::store::telling::{Message, State as How, Telling};
 use crate::tell::route::Bundle;
-use crate::tell::silence::{self, SilenceJson};
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -19,27 +18,13 @@ const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
 
 /// Asks, away from the thread that serves everybody.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     hub: &Arc<Hub>,
     question: impl FnOnce(&dyn Telling) -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Problem> {
     let telling = Arc::clone(&hub.telling);
     // The view is not asked: only how its errors are told is used.
     hub.ask(move |_| question(telling.as_ref())).await
-}
-
-/// What is told to nobody.
-#[derive(Debug, Serialize, JsonSchema)]
-#[schemars(rename = "Silences")]
-pub(super) struct SilencesJson {
-    /// Every one that has not ended.
-    silences: Vec<SilenceJson>,
-}
-
-pub(super) async fn silences(State(hub): State<Arc<Hub>>) -> Result<Json<SilencesJson>, Problem> {
-    let now = (hub.clock)();
-    let all = ask(&hub, move |telling| telling.silences(now)).await?;
-    Ok(Json(SilencesJson { silences: all.iter().map(silence::json).collect() }))
 }
 
 #[derive(Debug, Deserialize)]

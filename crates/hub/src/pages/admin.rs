@@ -1,74 +1,24 @@
-//! Signing in, who somebody is, and what administrators look at: members, tokens, accounts, slots, and the log.
+//! What administrators look at and do: members, tokens that let nodes in, accounts, slots, and the log.
 
-use super::{Page, words};
+use super::{Page, Top, words};
 use crate::accounts::{Who, described, is_good};
 use crate::admin::{standing, state, when};
-use crate::http::address;
 use crate::slots::Slots;
 use crate::store::Result;
-use crate::store::accounts::{Accounts, Entry, PassKind, Role};
-use crate::store::registry::Registry;
+use crate::store::accounts::{Accounts, Entry, PassKind};
+use crate::store::registry::{Issued, Mark, Registry, Token};
 use askama::Template;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-#[derive(Template)]
-#[template(path = "sign_in.html")]
-struct SignIn<'a> {
-    title: &'static str,
-    next: &'a str,
-    name: &'a str,
-    wrong: Option<&'a str>,
-    any: bool,
-    provider: Option<(&'a str, String)>,
-}
-
-/// The form: where to go afterwards, the name that was tried, what was wrong, whether there is any account, and what the
-/// provider is called that has others.
-pub(crate) fn sign_in(
-    next: &str,
-    name: &str,
-    wrong: Option<&str>,
-    any: bool,
-    provider: Option<&str>,
-) -> Page {
-    let provider = provider.map(|label| (label, address("/sign-in/provider", &[("next", next.to_owned())])));
-    SignIn { title: "Sign in", next, name, wrong, any, provider }.render()
-}
-
-#[derive(Template)]
-#[template(path = "account.html")]
-struct Own<'a> {
-    title: String,
-    who: &'a Who,
-    role: &'static str,
-    tiers: String,
-    is_admin: bool,
-}
-
-/// Who somebody is, and the way out.
-pub(crate) fn account(who: &Who) -> Page {
-    let title = who
-        .name
-        .as_ref()
-        .map_or_else(|| "Nobody needs to sign in here".to_owned(), |name| format!("You are {name}"));
-    let tiers = if who.tiers.is_empty() { "every tier".to_owned() } else { who.tiers.join(", ") };
-    Own { title, who, role: who.role.word(), tiers, is_admin: who.role == Role::Admin }.render()
-}
-
-#[derive(Template)]
-#[template(path = "refused.html")]
-struct Refused<'a> {
-    title: &'static str,
-    name: &'a str,
-    own: &'static str,
-    needed: &'static str,
-}
-
-/// What somebody is told who may not.
-pub(crate) fn refused(who: &Who, needed: Role) -> Page {
-    let name = who.name.as_deref().unwrap_or("nobody");
-    Refused { title: "You may not see this page", name, own: who.role.word(), needed: needed.word() }.render()
+/// Something that may be done to a row, as one button.
+struct Button {
+    /// Where its form goes.
+    to: &'static str,
+    word: &'static str,
+    fields: Vec<(&'static str, String)>,
+    /// What somebody is asked to think of first; nothing where it is easily undone.
+    think: Option<&'static str>,
 }
 
 struct Row {
@@ -76,6 +26,7 @@ struct Row {
     state: &'static str,
     tone: &'static str,
     about: Vec<(&'static str, String)>,
+    buttons: Vec<Button>,
 }
 
 impl Row {
@@ -85,7 +36,11 @@ impl Row {
             "banned" | "removed" | "revoked" => "bad",
             _ => "plain",
         };
-        Self { name: words::shown(name), state, tone, about }
+        Self { name: words::shown(name), state, tone, about, buttons: vec![] }
+    }
+
+    fn with(self, buttons: Vec<Button>) -> Self {
+        Self { buttons, ..self }
     }
 }
 
@@ -100,6 +55,7 @@ struct Part {
 #[derive(Template)]
 #[template(path = "admin.html")]
 struct Admin {
+    top: Top,
     title: String,
     parts: Vec<Part>,
 }
@@ -109,6 +65,7 @@ struct Admin {
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn admin(
+    who: &Who,
     accounts: &dyn Accounts,
     registry: &dyn Registry,
     slots: &Slots,
@@ -127,17 +84,38 @@ pub(crate) fn admin(
         words::count(members.rows.len(), "certificate", "certificates"),
         words::count(people.rows.len(), "account", "accounts")
     );
-    Ok(Admin { title, parts }.render())
+    Ok(Admin { top: Top::of(who), title, parts }.render())
+}
+
+/// What may be done to the node of a certificate.
+fn deeds(one: &Issued) -> Vec<Button> {
+    let button = |deed: &str, word, who: &str, think| Button {
+        to: "/admin/nodes",
+        word,
+        fields: vec![("deed", deed.to_owned()), ("who", who.to_owned())],
+        think,
+    };
+    let remove =
+        "It is told that it was taken out, and only a token that is made afterwards lets it in again.";
+    let remove = || button("remove", "Take out", &one.name, Some(remove));
+    match one.mark {
+        Some(Mark::Removed) => vec![],
+        Some(Mark::Banned) => vec![button("unban", "Unban", &one.name, None), remove()],
+        None if one.banned => vec![button("unban", "Unban this certificate", &one.serial, None), remove()],
+        None => vec![button("ban", "Ban", &one.name, None), remove()],
+    }
 }
 
 fn members(registry: &dyn Registry, now: i64) -> Result<Part> {
-    let row = |one: &crate::store::registry::Issued| {
+    let row = |one: &Issued| {
         let about = vec![
             ("certificate until", when(one.until)),
             ("serial number", one.serial.clone()),
             ("by token", one.token.clone()),
         ];
-        Row::new(&one.name, standing(one, now), about)
+        // One certificate of a name speaks for it: the older ones have no buttons of their own.
+        let buttons = if one.newest { deeds(one) } else { vec![] };
+        Row::new(&one.name, standing(one, now), about).with(buttons)
     };
     Ok(Part {
         id: "members",
@@ -149,17 +127,24 @@ fn members(registry: &dyn Registry, now: i64) -> Result<Part> {
 }
 
 fn tokens(registry: &dyn Registry, now: i64) -> Result<Part> {
-    let row = |token: &crate::store::registry::Token| {
+    let row = |token: &Token| {
         let labels: Vec<String> = token.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mut about = vec![
-            ("for nodes", token.nodes.clone()),
+            ("for nodes", words::shown(&token.nodes)),
             ("used", format!("{} of {}", token.used, token.uses)),
             ("until", when(token.until)),
         ];
         if !labels.is_empty() {
-            about.push(("with labels", labels.join(", ")));
+            about.push(("with labels", words::shown(&labels.join(", "))));
         }
-        Row::new(&token.id, state(token, now), about)
+        let revoke = Button {
+            to: "/admin/tokens/revoke",
+            word: "Revoke",
+            fields: vec![("id", token.id.clone())],
+            think: Some("Who was let in by it stays. It cannot be undone; another token can be made."),
+        };
+        let buttons = if token.revoked { vec![] } else { vec![revoke] };
+        Row::new(&token.id, state(token, now), about).with(buttons)
     };
     Ok(Part {
         id: "tokens",
@@ -211,7 +196,18 @@ fn passes(accounts: &dyn Accounts, now: i64) -> Result<Part> {
 
 fn held(slots: &Slots) -> Result<Part> {
     let row = |slot: &crate::store::SlotRow| {
-        Row::new(&slot.id, "held", vec![("group", slot.group.clone()), ("since", when(slot.since))])
+        let about = vec![("group", slot.group.clone()), ("since", when(slot.since))];
+        let free = Button {
+            to: "/slots/free",
+            word: "Free",
+            fields: vec![
+                ("group", slot.group.clone()),
+                ("id", slot.id.clone()),
+                ("back", "/admin".to_owned()),
+            ],
+            think: Some("The next node of the group may be disturbed then. Look at this one first."),
+        };
+        Row::new(&slot.id, "held", about).with(vec![free])
     };
     Ok(Part {
         id: "slots",
@@ -254,18 +250,35 @@ impl Line {
 #[derive(Template)]
 #[template(path = "audit.html")]
 struct Audit {
+    top: Top,
     title: &'static str,
     lines: Vec<Line>,
     more: Option<i64>,
 }
 
 /// The log, newest first.
-pub(crate) fn audit(lines: &[Entry], more: Option<i64>) -> Page {
+pub(crate) fn audit(who: &Who, lines: &[Entry], more: Option<i64>) -> Page {
     let visible = |line: &Entry| {
         let mut line = Line::new(line);
         line.who = words::shown(&line.who);
         line.about = words::shown(&line.about);
+        line.old = line.old.as_deref().map(words::shown);
+        line.new = line.new.as_deref().map(words::shown);
         line
     };
-    Audit { title: "Who did what", lines: lines.iter().map(visible).collect(), more }.render()
+    let lines = lines.iter().map(visible).collect();
+    Audit { top: Top::of(who), title: "Who did what", lines, more }.render()
+}
+
+#[derive(Template)]
+#[template(path = "shown_once.html")]
+struct ShownOnce<'a> {
+    top: Top,
+    title: String,
+    secret: &'a str,
+}
+
+/// A token that was just made; nobody can look at it again.
+pub(crate) fn shown_once(who: &Who, id: &str, secret: &str) -> Page {
+    ShownOnce { top: Top::of(who), title: format!("Token {id} is made"), secret }.render()
 }

@@ -1,12 +1,15 @@
 //! What has drifted: each open drift once, with every node that has it; and what was closed within the hour.
 
+use super::silences;
 use super::view::{self, Off, When};
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::drifts::{self, Closed, Group, Lately, NodeRef};
 use crate::http::{address, encode};
 use crate::look::Look;
 use crate::roll::Filter;
 use crate::store::Result;
+use crate::tell::silence::is_within;
 use askama::Template;
 
 /// The most groups and closed drifts that are shown.
@@ -16,6 +19,7 @@ const CLOSED: usize = 40;
 #[derive(Template)]
 #[template(path = "drift.html")]
 struct Drift {
+    top: Top,
     title: String,
     even: bool,
     item: String,
@@ -43,6 +47,8 @@ struct Line {
     drift: Vec<Off>,
     flapping: usize,
     contested: usize,
+    /// Where who looks may silence it.
+    silence: Option<String>,
 }
 
 /// One that was closed.
@@ -78,7 +84,19 @@ impl Line {
             drift: view::offs(&group.drift),
             flapping: group.flapping,
             contested: group.contested,
+            silence: None,
         }
+    }
+
+    /// With the way to silence it, where somebody may: in its tier, and on its node where it has one alone.
+    fn with_silence(self, who: &Who, group: &Group) -> Self {
+        let tier = group.tier.as_deref().filter(|tier| !tier.is_empty());
+        // Of a drift of many tiers, who is bound to some silences his part.
+        if group.tier.is_some() && !is_within(who, tier.unwrap_or("*")) {
+            return self;
+        }
+        let node = group.first.first().filter(|_| group.nodes == 1).map(|node| node.name.as_str());
+        Self { silence: Some(silences::make(tier, node, Some(&group.item))), ..self }
     }
 }
 
@@ -104,7 +122,7 @@ impl Done {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page> {
+pub(crate) fn drift(who: &Who, look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page> {
     let lately = Lately::read(look.view, look.times.now)?;
     let open = drifts::of(look, filter, item, &lately)?;
     let closed = lately.closed(look.view, look.roll, CLOSED)?;
@@ -117,7 +135,14 @@ pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page
         ),
     };
     let params = filter.params();
+    let top = Top::of(who);
+    let line = |group: &Group| {
+        let line = Line::new(group, look.times.now);
+        if top.acts { line.with_silence(who, group) } else { line }
+    };
+    let groups = open.groups.iter().take(GROUPS).map(line).collect();
     let page = Drift {
+        top,
         title,
         even: open.items == 0,
         item: item.to_owned(),
@@ -126,7 +151,7 @@ pub(crate) fn drift(look: &Look<'_>, filter: &Filter, item: &str) -> Result<Page
         cut: open.cut,
         lately_cut: lately.cut(),
         more: open.groups.len().saturating_sub(GROUPS),
-        groups: open.groups.iter().take(GROUPS).map(|group| Line::new(group, look.times.now)).collect(),
+        groups,
         closed: closed.iter().map(|closed| Done::new(closed, look.times.now)).collect(),
     };
     Ok(page.render())

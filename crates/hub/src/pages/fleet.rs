@@ -1,14 +1,15 @@
 //! The front page: the fleet in one sentence, what is the matter with it, tier by tier, and its worst nodes.
 
-use super::Page;
 use super::view::{self, Held, NodeLine, OpenItem, Refusal, Repair};
 use super::words;
+use super::{Page, Top};
+use crate::accounts::Who;
 use crate::http::address;
 use crate::invariants;
 use crate::look::Look;
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
 use crate::store::telling::{Silence, State};
-use crate::store::{NodeRow, Result};
+use crate::store::{NodeRow, Result, SlotRow};
 use askama::Template;
 
 /// Up to so many nodes, every one is shown; of a larger fleet, the worst.
@@ -24,6 +25,7 @@ const SLOTS: usize = 20;
 #[derive(Template)]
 #[template(path = "fleet.html")]
 struct Fleet {
+    top: Top,
     title: String,
     sentence: String,
     even: bool,
@@ -109,7 +111,7 @@ pub(super) fn commits(tally: &Tally, most: usize) -> Vec<Commit> {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
+pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
     let tally = look.tally()?;
     let (all, uneven) = (tally.all.nodes, tally.all.uneven);
     let shown = if all <= ALL { every(look) } else { tally.worst.clone() };
@@ -126,6 +128,8 @@ pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
     let broken = look.keep(&look.kept.broken, count)?;
     let given_up = look.telling.tallies()?.into_iter().filter(|one| one.state == State::Failed);
     let given_up = given_up.map(|one| one.count);
+    let top = Top::of(who);
+    let slot = |row: &SlotRow| Held::new(row, top.acts && who.has_tier(&row.group), look.times.now);
     let page = Fleet {
         title: sentence.clone(),
         sentence,
@@ -141,8 +145,9 @@ pub(crate) fn fleet(look: &Look<'_>) -> Result<Page> {
         commits: commits(&tally, COMMITS),
         broken,
         untold: words::untold(given_up.sum()),
-        held: held.values().flatten().take(SLOTS).map(|row| Held::new(row, look.times.now)).collect(),
+        held: held.values().flatten().take(SLOTS).map(slot).collect(),
         repairs: repairs(look)?,
+        top,
     };
     Ok(page.render())
 }

@@ -1,7 +1,8 @@
 //! What happened in a span of time: who drifted, on which items, and which commit was in force. By the hub's clock.
 
 use super::view::{Change, short};
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::http::encode;
 use crate::look::Look;
 use crate::store::{HistoryRow, Result, SPEC_ITEM};
@@ -92,6 +93,7 @@ fn local(at: i64) -> String {
 #[derive(Template)]
 #[template(path = "incident.html")]
 struct Incident {
+    top: Top,
     title: String,
     even: bool,
     from: String,
@@ -138,7 +140,7 @@ fn is_off(row: &HistoryRow) -> bool {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn incident(look: &Look<'_>, span: Span) -> Result<Page> {
+pub(crate) fn incident(who: &Who, look: &Look<'_>, span: Span) -> Result<Page> {
     let rows = look.view.between(span.from, span.to(), ENTRIES)?;
     let cut = rows.len() == ENTRIES;
     let mut names: HashMap<i64, (String, String)> = HashMap::new();
@@ -165,6 +167,7 @@ pub(crate) fn incident(look: &Look<'_>, span: Span) -> Result<Page> {
     });
     let known = [(5, "5 min"), (15, "15 min"), (60, "1 h"), (360, "6 h"), (1440, "24 h")];
     let page = Incident {
+        top: Top::of(who),
         title: title(drifted, stories.len(), span),
         even: drifted == 0,
         from: local(span.from),

@@ -1,7 +1,8 @@
 //! What must be the same on every node of a tier, and whether it is.
 
 use super::view::Differs;
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::invariants::{INVARIANTS, broken};
 use crate::look::Look;
 use crate::store::Result;
@@ -13,6 +14,7 @@ const MOST: usize = 100;
 #[derive(Template)]
 #[template(path = "invariants.html")]
 struct Invariants {
+    top: Top,
     title: String,
     even: bool,
     all: Vec<One>,
@@ -29,7 +31,7 @@ struct One {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn invariants(look: &Look<'_>) -> Result<Page> {
+pub(crate) fn invariants(who: &Who, look: &Look<'_>) -> Result<Page> {
     let broken = broken(look.view, look.roll, look.times)?;
     let title = match broken.len() {
         0 => "Every invariant holds".to_owned(),
@@ -40,5 +42,6 @@ pub(crate) fn invariants(look: &Look<'_>) -> Result<Page> {
         let shown = its.iter().take(MOST).map(|broken| Differs::new(broken)).collect();
         One { fact: one.fact, means: one.means, broken: shown, more: its.len().saturating_sub(MOST) }
     };
-    Ok(Invariants { title, even: broken.is_empty(), all: INVARIANTS.iter().map(one).collect() }.render())
+    let top = Top::of(who);
+    Ok(Invariants { top, title, even: broken.is_empty(), all: INVARIANTS.iter().map(one).collect() }.render())
 }

@@ -1,6 +1,7 @@
 //! The pages: made on the server, whole without a script. What nodes wrote is text: escaped by the templates, and
 //! control and direction characters are made visible before, so that no value can pass for another.
 
+mod account;
 mod admin;
 mod drift;
 mod fleet;
@@ -10,12 +11,15 @@ mod invariants;
 mod node;
 mod nodes;
 mod rollout;
+mod silences;
+mod top;
 mod view;
 mod wall;
 mod words;
 pub(crate) use words::shown;
 
-pub(crate) use admin::{Line, account, admin, audit, refused, sign_in};
+pub(crate) use account::{account, refused, sign_in, undone};
+pub(crate) use admin::{Line, admin, audit, shown_once};
 pub(crate) use drift::drift;
 pub(crate) use fleet::fleet;
 pub(crate) use incident::{Span, incident};
@@ -23,6 +27,8 @@ pub(crate) use invariants::invariants;
 pub(crate) use node::{nobody, node};
 pub(crate) use nodes::nodes;
 pub(crate) use rollout::{no_commit, rollout, rollouts};
+pub(crate) use silences::{Filled, silences};
+pub(crate) use top::Top;
 pub(crate) use wall::wall;
 
 /// A page as text.

@@ -1,9 +1,12 @@
 //! One node: a plain sentence, its items worst first with every layer side by side, and what changed.
 
+use super::silences;
 use super::view::{self, Change, NodeLine, OpenItem, Refusal};
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::look::Look;
 use crate::store::{ItemRow, Result};
+use crate::tell::silence::is_within;
 use askama::Template;
 use evenkeel_report::{Status, Sync};
 
@@ -13,6 +16,7 @@ const CHANGES: usize = 100;
 #[derive(Template)]
 #[template(path = "node.html")]
 struct Node {
+    top: Top,
     title: String,
     sentence: String,
     even: bool,
@@ -31,6 +35,7 @@ struct Node {
 #[derive(Template)]
 #[template(path = "nobody.html")]
 struct Nobody {
+    top: Top,
     title: String,
     why: &'static str,
 }
@@ -39,19 +44,28 @@ struct Nobody {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn node(look: &Look<'_>, name: &str) -> Result<Option<Page>> {
+pub(crate) fn node(who: &Who, look: &Look<'_>, name: &str) -> Result<Option<Page>> {
     let (view, times) = (look.view, look.times);
     let Some(row) = view.node(name)? else { return Ok(None) };
     let mut items = view.items(row.key)?;
     items.sort_by(|(a_id, a), (b_id, b)| b.status.cmp(&a.status).then_with(|| a_id.cmp(b_id)));
     let (open, quiet): (Vec<_>, Vec<_>) =
         items.iter().partition(|(_, item)| item.status.is_some_and(Status::is_open));
-    let silences = look.telling.silences(times.now)?;
-    let in_force = row.doc.spec.observed_commit.as_deref();
+    let in_force = look.telling.silences(times.now)?;
+    let commit_in_force = row.doc.spec.observed_commit.as_deref();
+    let top = Top::of(who);
+    let tier = &row.doc.node.tier;
+    let may_silence = top.acts && is_within(who, tier);
+    let silence = |id: &str| {
+        let tier = Some(tier.as_str()).filter(|tier| !tier.is_empty());
+        may_silence.then(|| silences::make(tier, Some(&row.doc.node.name), Some(id)))
+    };
     let one = |(id, item): &(String, ItemRow)| {
-        let link = |at: &String| super::git::link(&row.doc.spec.repo, in_force, at);
+        let link = |at: &String| super::git::link(&row.doc.spec.repo, commit_in_force, at);
         let link = item.detail.declared_at.as_ref().and_then(link);
-        OpenItem { link, ..OpenItem::new(id, item, times.now).under(&row, id, &silences) }
+        let item = OpenItem::new(id, item, times.now).under(&row, id, &in_force);
+        let silence = silence(id).filter(|_| item.silenced.is_none());
+        OpenItem { link, silence, ..item }
     };
     let told = |items: Vec<&(String, ItemRow)>| items.into_iter().map(one).collect();
     let changes = view.timeline(row.key, None, CHANGES + 1)?;
@@ -62,6 +76,7 @@ pub(crate) fn node(look: &Look<'_>, name: &str) -> Result<Option<Page>> {
     let refused = spec.sync == Sync::Failed || !spec.errors.is_empty();
     let commit = spec.target_commit.as_ref().or(spec.observed_commit.as_ref());
     let page = Node {
+        top,
         title: sentence.clone(),
         sentence,
         even: words::woes(&row.doc, times).is_empty(),
@@ -81,15 +96,15 @@ pub(crate) fn node(look: &Look<'_>, name: &str) -> Result<Option<Page>> {
 ///
 /// # Errors
 /// When the template fails.
-pub(crate) fn nobody() -> Page {
+pub(crate) fn nobody(who: &Who) -> Page {
     let why = "No node of this name or source has ever reported here.";
-    Nobody { title: "No such node".to_owned(), why }.render()
+    nothing(who, "No such node", why)
 }
 
 /// The page for a commit that nobody has.
 ///
 /// # Errors
 /// When the template fails.
-pub(super) fn nothing(title: &str, why: &'static str) -> Page {
-    Nobody { title: title.to_owned(), why }.render()
+pub(super) fn nothing(who: &Who, title: &str, why: &'static str) -> Page {
+    Nobody { top: Top::of(who), title: title.to_owned(), why }.render()
 }

@@ -1,7 +1,8 @@
 //! The list of nodes: facets with counts, a page at a time. The address is the filter, and the filter is the address.
 
 use super::view::NodeLine;
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::http::{address, next};
 use crate::liveness;
 use crate::look::Look;
@@ -16,6 +17,7 @@ const TIERS: usize = 20;
 #[derive(Template)]
 #[template(path = "nodes.html")]
 struct Nodes {
+    top: Top,
     title: String,
     q: String,
     /// What a search keeps of the filter.
@@ -49,6 +51,7 @@ struct Choice {
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn nodes(
+    who: &Who,
     look: &Look<'_>,
     filter: &Filter,
     after: Option<(&str, Option<&str>)>,
@@ -65,6 +68,7 @@ pub(crate) fn nodes(
     };
     let last = picked.lines.last().filter(|_| picked.more);
     let page = Nodes {
+        top: Top::of(who),
         title: sentence(&counted, params.is_empty()),
         q: value("q").unwrap_or_default(),
         hidden: params.iter().filter(|(name, _)| *name != "q").cloned().collect(),
@@ -78,7 +82,7 @@ pub(crate) fn nodes(
             ("NDJSON", api("ndjson")),
             ("JSON", address("/api/v1/nodes", &params)),
         ],
-        none: counted.all == 0,
+        none: look.roll.is_empty(),
     };
     Ok(page.render())
 }

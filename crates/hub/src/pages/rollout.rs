@@ -3,7 +3,8 @@
 use super::fleet::{Commit, commits, refusals};
 use super::node::nothing;
 use super::view::{Refusal, When, short};
-use super::{Page, words};
+use super::{Page, Top, words};
+use crate::accounts::Who;
 use crate::http::{address, encode};
 use crate::look::Look;
 use crate::rollout::{Behind, Reach, Rollout, resolve};
@@ -19,6 +20,7 @@ const HEIGHT: i64 = 120;
 #[derive(Template)]
 #[template(path = "rollouts.html")]
 struct Rollouts {
+    top: Top,
     title: String,
     commits: Vec<Commit>,
 }
@@ -26,6 +28,7 @@ struct Rollouts {
 #[derive(Template)]
 #[template(path = "rollout.html")]
 struct Follow {
+    top: Top,
     title: String,
     even: bool,
     commit: String,
@@ -65,7 +68,7 @@ struct Row {
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn rollouts(look: &Look<'_>) -> Result<Page> {
+pub(crate) fn rollouts(who: &Who, look: &Look<'_>) -> Result<Page> {
     let tally = look.tally()?;
     let commits = commits(&tally, COMMITS);
     let title = match commits.len() {
@@ -73,14 +76,14 @@ pub(crate) fn rollouts(look: &Look<'_>) -> Result<Page> {
         1 => format!("One commit is in force on {}", words::count(commits[0].nodes, "node", "nodes")),
         many => format!("{many} commits are in force"),
     };
-    Ok(Rollouts { title, commits }.render())
+    Ok(Rollouts { top: Top::of(who), title, commits }.render())
 }
 
 /// How far a commit has come; nothing when nobody has ever had or seen it.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn rollout(look: &Look<'_>, given: &str) -> Result<Option<Page>> {
+pub(crate) fn rollout(who: &Who, look: &Look<'_>, given: &str) -> Result<Option<Page>> {
     let commit = resolve(look.roll, given);
     let rollout = Rollout::follow(look.view, look.roll, &commit, look.times)?;
     if !rollout.known() {
@@ -94,6 +97,7 @@ pub(crate) fn rollout(look: &Look<'_>, given: &str) -> Result<Option<Page>> {
     let when = |at: Option<evenkeel_report::Timestamp>| at.map(|at| When::new(at.unix_ms(), now));
     let left = (rollout.all.of - rollout.all.in_force).saturating_sub(rollout.behind.len());
     let page = Follow {
+        top: Top::of(who),
         title: sentence(&rollout, &branch),
         even: rollout.all.in_force == rollout.all.of,
         commit: words::shown(&commit),
@@ -174,6 +178,6 @@ impl Row {
 }
 
 /// The page for a commit that nobody has.
-pub(crate) fn no_commit() -> Page {
-    nothing("No such commit", "No node has ever had or seen this commit.")
+pub(crate) fn no_commit(who: &Who) -> Page {
+    nothing(who, "No such commit", "No node has ever had or seen this commit.")
 }

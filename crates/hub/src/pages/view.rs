@@ -3,7 +3,7 @@
 use super::words::{self, ago, shown};
 use crate::http::encode;
 use crate::invariants::Broken;
-use crate::liveness::{self, HubTimes, flags, liveness};
+use crate::liveness::{self, HubTimes, flags};
 use crate::roll::Line;
 use crate::slots::node_of;
 use crate::store::telling::Silence;
@@ -92,6 +92,8 @@ pub(super) struct OpenItem {
     pub(super) writer: Option<String>,
     pub(super) facts: Vec<(String, String)>,
     pub(super) silenced: Option<String>,
+    /// Where who looks may silence it.
+    pub(super) silence: Option<String>,
 }
 
 impl OpenItem {
@@ -120,6 +122,7 @@ impl OpenItem {
             writer: detail.writer.as_ref().map(words::writer),
             facts: detail.facts.iter().map(|(name, value)| (shown(name), shown(value))).collect(),
             silenced: None,
+            silence: None,
         }
     }
 }
@@ -161,7 +164,7 @@ pub(super) struct NodeLine {
 impl NodeLine {
     pub(super) fn new(row: &NodeRow, open: Vec<OpenItem>, times: HubTimes) -> Self {
         let doc = &row.doc;
-        let alive = liveness::word(liveness(Some(doc.last_seen), doc.interval_s(), times));
+        let alive = liveness::word(liveness::of(doc, times));
         let flag = |word| Flag { word, means: words::flag(word) };
         let count = |status: &Status| (doc.counts.of(*status), words::status(*status), tone(status.word()));
         let commit = doc.spec.observed_commit.as_deref().map(shown);
@@ -210,6 +213,8 @@ impl Differs {
 
 /// A slot of the fleet that somebody holds.
 pub(super) struct Held {
+    /// Whether who looks may free it; then this is which.
+    pub(super) free: Option<(String, String)>,
     pub(super) group: String,
     pub(super) id: String,
     pub(super) href: String,
@@ -217,9 +222,10 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(row: &SlotRow, now: i64) -> Self {
+    pub(super) fn new(row: &SlotRow, may_free: bool, now: i64) -> Self {
         let href = format!("/nodes/{}", encode(node_of(&row.id)));
-        Self { group: shown(&row.group), id: shown(&row.id), href, since: When::new(row.since, now) }
+        let free = may_free.then(|| (row.group.clone(), row.id.clone()));
+        Self { free, group: shown(&row.group), id: shown(&row.id), href, since: When::new(row.since, now) }
     }
 }
 
@@ -331,6 +337,9 @@ pub(super) fn about(row: &NodeRow, times: HubTimes) -> Vec<(&'static str, String
         ("Known for", words::span(times.now.saturating_sub(doc.first_seen))),
         ("State", digest.to_owned()),
     ];
+    if let Some(at) = doc.retired.filter(|_| doc.is_retired()) {
+        about.push(("Taken out", When::new(at, times.now).ago));
+    }
     if doc.missing > 0 {
         about.push(("Never came", format!("{} reports", doc.missing)));
     }

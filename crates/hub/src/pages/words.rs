@@ -1,6 +1,6 @@
 //! The plain sentences: whether things are even, and if not, what is the matter.
 
-use crate::liveness::{HubTimes, flags, liveness};
+use crate::liveness::{self, HubTimes, flags};
 use crate::store::telling::Silence;
 use crate::store::{NodeDoc, NodeRow};
 use evenkeel_report::{Liveness, Status, Sync, Timestamp, Writer};
@@ -138,8 +138,11 @@ pub(super) fn flag(flag: &str) -> &'static str {
     }
 }
 
-/// What keeps a node from being even; empty when it is.
+/// What keeps a node from being even; empty when it is, and of one that was taken out.
 pub(super) fn woes(doc: &NodeDoc, times: HubTimes) -> Vec<String> {
+    if doc.is_retired() {
+        return vec![];
+    }
     let counts = &doc.counts;
     let mut woes = vec![];
     for open in [Status::Error, Status::NonCompliant, Status::Pending] {
@@ -154,7 +157,7 @@ pub(super) fn woes(doc: &NodeDoc, times: HubTimes) -> Vec<String> {
         Sync::Synced | Sync::Progressing | Sync::Held | Sync::Unknown => {}
     }
     let quiet = || span(times.now.saturating_sub(doc.last_seen));
-    match liveness(Some(doc.last_seen), doc.interval_s(), times) {
+    match liveness::of(doc, times) {
         Liveness::Silent => woes.push(format!("silent for {}", quiet())),
         Liveness::Missing => woes.push(format!("missing for {}", quiet())),
         _ => {}
@@ -175,6 +178,9 @@ pub(super) fn woes(doc: &NodeDoc, times: HubTimes) -> Vec<String> {
 /// "mw1 is even" or "mw1 is not even: 1 item pending".
 pub(super) fn node(doc: &NodeDoc, times: HubTimes) -> String {
     let name = shown(&doc.node.name);
+    if let Some(at) = doc.retired.filter(|_| doc.is_retired()) {
+        return format!("{name} was taken out {}", ago(at, times.now));
+    }
     match woes(doc, times) {
         woes if woes.is_empty() => format!("{name} is even"),
         woes => format!("{name} is not even: {}", woes.join(", ")),

@@ -156,12 +156,18 @@ impl Filter {
             Alive::Quiet => matches!(alive, Liveness::Silent | Liveness::Missing),
             Alive::Is(one) => one == alive,
         };
+        // Who was taken out is shown to who asks for them.
+        let heard_of = self.liveness.map_or(alive != Liveness::Decommissioned, heard);
         [
             self.tier.as_ref().is_none_or(tier),
-            self.liveness.is_none_or(heard),
+            heard_of,
             self.status.is_none_or(status),
             self.sync.is_none_or(|one| one == line.sync),
         ]
+    }
+
+    fn asks_retired(&self) -> bool {
+        self.liveness == Some(Alive::Is(Liveness::Decommissioned))
     }
 
     /// Whether a node is meant.
@@ -176,7 +182,7 @@ impl Filter {
 pub struct Facets {
     /// How many the whole filter leaves.
     pub matching: usize,
-    /// How many there are.
+    /// How many there are; without those that were taken out, unless they are asked for.
     pub all: usize,
     /// By tier.
     pub tier: BTreeMap<Arc<str>, usize>,
@@ -220,7 +226,12 @@ impl Roll {
     #[must_use]
     pub fn facets(&self, filter: &Filter, times: HubTimes) -> Facets {
         let lines = self.read();
-        let mut facets = Facets { all: lines.by_name.len(), ..Facets::default() };
+        let retired = if filter.asks_retired() {
+            0
+        } else {
+            lines.by_name.values().filter(|line| line.retired).count()
+        };
+        let mut facets = Facets { all: lines.by_name.len() - retired, ..Facets::default() };
         let mut tiers = Each::default();
         for line in lines.by_name.values().filter(|line| filter.rest_fits(line, times)) {
             facets.count(line, filter, times, &mut tiers);

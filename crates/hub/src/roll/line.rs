@@ -40,6 +40,8 @@ pub struct Line {
     pub stalled: bool,
     /// Whether the hub's digest is another.
     pub unproved: bool,
+    /// Whether it was taken out and not heard of since.
+    pub retired: bool,
     /// When two boot ids last alternated (unix ms, the hub's clock).
     alternated: Option<i64>,
     /// The newest thing it said, to tell which of two lines is the older.
@@ -76,6 +78,7 @@ impl Line {
             // Of a moment before the two could have alternated: that flag is judged when somebody asks.
             stalled: flags(doc, i64::MIN / 2).contains(&"stalled"),
             unproved: doc.digest_ok == Some(false),
+            retired: doc.is_retired(),
             alternated: doc.alternated,
             said: (doc.voice.seq, doc.voice.beat),
         }
@@ -84,6 +87,9 @@ impl Line {
     /// Whether it is heard of.
     #[must_use]
     pub fn liveness(&self, times: HubTimes) -> Liveness {
+        if self.retired {
+            return Liveness::Decommissioned;
+        }
         liveness(Some(self.last_seen), self.interval_s, times)
     }
 
@@ -93,9 +99,12 @@ impl Line {
         self.alternated.is_some_and(|at| now.saturating_sub(at) < CLONE_MS)
     }
 
-    /// How bad it is, worst last; 0 for a node that is even. Says the same as the sentence on the node's page.
+    /// How bad it is, worst last; 0 for a node that is even or was taken out. Says the same as the sentence on the node's page.
     #[must_use]
     pub fn severity(&self, times: HubTimes) -> u8 {
+        if self.retired {
+            return 0;
+        }
         let [pending, non_compliant, error] = self.open;
         let quiet = matches!(self.liveness(times), Liveness::Silent | Liveness::Missing);
         let no_spec = self.sync == Sync::Unknown && self.commit.is_none();

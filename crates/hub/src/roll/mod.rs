@@ -19,7 +19,8 @@ pub use tally::{Refused, Tally, TierTally};
 
 use crate::store::{Result, View};
 use line::Strings;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -52,16 +53,18 @@ pub struct Roll {
 }
 
 /// When another hub's writes were last asked for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Refreshed {
     due: Instant,
     /// From when on to look (unix ms).
     since: i64,
+    /// Names that were taken out, and when, as lines have it.
+    retired: HashMap<String, i64>,
 }
 
 impl Default for Roll {
     fn default() -> Self {
-        let refreshed = Refreshed { due: Instant::now(), since: 0 };
+        let refreshed = Refreshed { due: Instant::now(), since: 0, retired: HashMap::new() };
         Self { lines: RwLock::default(), changed: watch::channel(0).0, refreshed: Mutex::new(refreshed) }
     }
 }
@@ -104,21 +107,63 @@ impl Roll {
         self.changed.subscribe()
     }
 
-    /// Fetches what other hubs on the same database wrote; where there can be none, nothing is asked.
+    /// Somebody acted: pages are shown anew, and the next look at the store is not put off.
+    pub fn look_again(&self) {
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner).due = Instant::now();
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Fetches who was taken out, which a command may write beside the hub, and what other hubs on the same database wrote.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn refresh(&self, view: &dyn View, now: i64) -> Result<()> {
-        if !view.shared() {
-            return Ok(());
-        }
         // Whoever comes meanwhile waits, and then finds it done.
         let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         if began < refreshed.due {
             return Ok(());
         }
-        let heard = view.heard(refreshed.since)?;
+        self.retire(view, &mut refreshed.retired)?;
+        if view.shared() {
+            self.hear(view, refreshed.since)?;
+        }
+        let pause = began.elapsed().saturating_mul(REFRESH_SHARE).max(REFRESH_EVERY);
+        (refreshed.due, refreshed.since) = (Instant::now() + pause, now.saturating_sub(APART_MS));
+        Ok(())
+    }
+
+    /// Reads the nodes again whose names were taken out or in; those that were forgotten meanwhile go.
+    fn retire(&self, view: &dyn View, known: &mut HashMap<String, i64>) -> Result<()> {
+        let told: HashMap<String, i64> = view.retired()?.into_iter().collect();
+        let differs = |name: &&String| told.get(*name) != known.get(*name);
+        let names: HashSet<&String> = told.keys().chain(known.keys()).filter(differs).collect();
+        let keys: Vec<i64> = {
+            let lines = self.read();
+            names.iter().flat_map(|name| lines.named(name).map(|line| line.key)).collect()
+        };
+        for keys in keys.chunks(CHUNK) {
+            let rows = view.these(keys)?;
+            let there: HashSet<i64> = rows.iter().map(|row| row.key).collect();
+            self.drop_lines(keys.iter().filter(|key| !there.contains(key)));
+            self.enter(rows.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+        }
+        *known = told;
+        Ok(())
+    }
+
+    fn drop_lines<'a>(&self, keys: impl Iterator<Item = &'a i64>) {
+        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
+            if let Some(place) = lines.by_key.remove(key) {
+                lines.by_name.remove(&place);
+            }
+        }
+    }
+
+    /// Fetches what other hubs on the same database heard since `since` (unix ms).
+    fn hear(&self, view: &dyn View, since: i64) -> Result<()> {
+        let heard = view.heard(since)?;
         let news: Vec<i64> = {
             let lines = self.read();
             let known = |key: &i64| lines.line(*key).map(|line| line.last_seen);
@@ -128,8 +173,6 @@ impl Roll {
             let rows = view.these(keys)?;
             self.enter(rows.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
         }
-        let pause = began.elapsed().saturating_mul(REFRESH_SHARE).max(REFRESH_EVERY);
-        *refreshed = Refreshed { due: Instant::now() + pause, since: now.saturating_sub(APART_MS) };
         Ok(())
     }
 
@@ -139,7 +182,7 @@ impl Roll {
         self.read().line(key).cloned()
     }
 
-    /// How many nodes there are.
+    /// How many nodes there are, those that were taken out included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.read().by_name.len()
@@ -151,9 +194,9 @@ impl Roll {
         self.len() == 0
     }
 
-    /// Calls `with` for every node, in the order of names.
+    /// Calls `with` for every node that was not taken out, in the order of names.
     pub fn each(&self, with: impl FnMut(&Line)) {
-        self.read().by_name.values().for_each(with);
+        self.read().by_name.values().filter(|line| !line.retired).for_each(with);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Lines> {
@@ -164,6 +207,14 @@ impl Roll {
 impl Lines {
     fn line(&self, key: i64) -> Option<&Line> {
         self.by_key.get(&key).and_then(|place| self.by_name.get(place))
+    }
+
+    /// Every line of a name.
+    fn named(&self, name: &str) -> impl Iterator<Item = &Line> {
+        let from: (Bound<Place>, Bound<Place>) =
+            (Bound::Included((name.into(), "".into())), Bound::Unbounded);
+        let name = name.to_owned();
+        self.by_name.range(from).map(|(_, line)| line).take_while(move |line| *line.name == *name)
     }
 
     /// Whether anything changed that a page would show.

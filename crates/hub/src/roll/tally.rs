@@ -59,7 +59,8 @@ pub struct TierTally {
     pub synced: usize,
     /// How many nodes refuse the newest commit they have seen.
     pub refusing: usize,
-    /// Nodes by liveness, in the order of [`liveness::ALL`].
+    /// Nodes by liveness, in the order of [`liveness::ALL`]. Those that were taken out are counted here, of all nodes
+    /// together, and nowhere else.
     pub liveness: [usize; liveness::ALL.len()],
 }
 
@@ -87,15 +88,19 @@ pub struct Tally {
     pub worst: Vec<Line>,
 }
 
+fn bump(counts: &mut [usize; liveness::ALL.len()], alive: Liveness) {
+    if let Some(at) = liveness::ALL.iter().position(|one| *one == alive) {
+        counts[at] += 1;
+    }
+}
+
 impl TierTally {
     fn count(&mut self, line: &Line, uneven: bool, alive: Liveness) {
         self.nodes += 1;
         self.uneven += usize::from(uneven);
         self.quiet += usize::from(matches!(alive, Liveness::Silent | Liveness::Missing));
         self.refusing += usize::from(line.sync == Sync::Failed);
-        if let Some(at) = liveness::ALL.iter().position(|one| *one == alive) {
-            self.liveness[at] += 1;
-        }
+        bump(&mut self.liveness, alive);
         self.synced += usize::from(line.sync == Sync::Synced);
         for (sum, count) in self.open.iter_mut().zip(line.open) {
             *sum += u64::from(count);
@@ -117,6 +122,10 @@ impl Roll {
         for line in lines.by_name.values() {
             let severity = line.severity(times);
             let alive = line.liveness(times);
+            if alive == Liveness::Decommissioned {
+                bump(&mut tally.all.liveness, alive);
+                continue;
+            }
             if severity > 0 {
                 uneven.push((severity, line));
             }

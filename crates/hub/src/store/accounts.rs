@@ -5,6 +5,7 @@
 //! when it returns, or neither ever is.
 
 use super::Result;
+use super::acts::Act;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -148,6 +149,8 @@ pub enum Change {
     DropPass(String),
     /// The token of this id goes.
     DropToken(String),
+    /// Something that is no account's.
+    Act(Act),
 }
 
 /// Accounts, passes and the log. Other processes (the command line) write beside a running hub.

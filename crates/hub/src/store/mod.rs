@@ -5,6 +5,7 @@
 //! asked once for a whole batch (`batch`).
 
 pub mod accounts;
+pub mod acts;
 pub mod batch;
 mod lean;
 pub mod postgres;
@@ -15,8 +16,8 @@ pub mod sqlite;
 pub mod telling;
 
 pub use rows::{
-    BY_THE_WAY, Beat, Detail, GONE, HistoryRow, ItemRow, Mark, NodeDoc, NodeRow, Place, Ranges, SPEC_ITEM,
-    Voice,
+    BY_THE_WAY, Beat, Detail, GONE, HistoryRow, ItemRow, Mark, NodeDoc, NodeRow, ON_ITS_WAY_MS, Place,
+    Ranges, SPEC_ITEM, Voice,
 };
 
 pub use slots::{SlotBook, SlotRow, Taken};
@@ -174,8 +175,9 @@ pub trait Store: Send {
     /// # Errors
     /// When `work` fails or the commit does.
     fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()>;
-    /// Forgets up to `most` pieces of the history received before `before` (unix ms); how many it forgot. A piece is
-    /// whatever the store forgets at once: an entry, or a day.
+    /// Forgets up to `most` pieces of the history received before `before` (unix ms), and nodes that were taken out before
+    /// it and not heard of since; how many pieces it forgot. A piece is whatever the store forgets at once: an entry, a
+    /// day, a node.
     ///
     /// # Errors
     /// When the store cannot be written.
@@ -254,6 +256,13 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn taken(&self, commit: &str) -> Result<Vec<(i64, i64)>>;
+    /// Every name that was taken out, and when (unix ms, the hub's clock).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn retired(&self) -> Result<Vec<(String, i64)>> {
+        Ok(vec![])
+    }
     /// Whether other hubs may write to the same store.
     fn shared(&self) -> bool {
         false

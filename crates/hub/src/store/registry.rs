@@ -212,34 +212,14 @@ pub trait Registry: Send + Sync {
     /// # Errors
     /// When the store cannot be written.
     fn renew(&self, enrolment: i64, certificate: &NewCertificate) -> Result<()>;
-    /// Keeps a token.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn add_token(&self, token: &Token) -> Result<()>;
     /// Every token, newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
     fn tokens(&self) -> Result<Vec<Token>>;
-    /// Takes a token back; `false` when there is none of that id.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn revoke(&self, id: &str) -> Result<bool>;
     /// Every certificate by name, a name's newest first.
     ///
     /// # Errors
     /// When the store cannot be read.
     fn certificates(&self) -> Result<Vec<Issued>>;
-    /// Shuts a name out at `at` (unix ms), or lets it speak again.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn mark(&self, name: &str, mark: Option<Mark>, at: i64) -> Result<()>;
-    /// Bans one certificate, or lifts that; `false` when there is none of that serial number.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn ban_serial(&self, serial: &str, banned: bool) -> Result<bool>;
 }

@@ -6,6 +6,8 @@ use evenkeel_report::{
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What comes from a node so soon after it was taken out (ms) was on its way, or another hub's clock is ahead.
+pub const ON_ITS_WAY_MS: i64 = 60_000;
 /// The status word of an item that is no longer kept.
 pub const GONE: &str = "gone";
 /// The item under which a node's spec has its history; no real item has an empty id.
@@ -87,6 +89,9 @@ pub struct NodeDoc {
     pub alternated: Option<i64>,
     /// When the node last counted backwards (unix ms, the hub's clock).
     pub rewound: Option<i64>,
+    /// When its name was last taken out (unix ms, the hub's clock); kept beside it and filled in by a [`super::View`].
+    #[serde(skip)]
+    pub retired: Option<i64>,
 }
 
 impl NodeDoc {
@@ -95,6 +100,12 @@ impl NodeDoc {
     #[must_use]
     pub fn wants_full(&self) -> bool {
         self.digest_ok == Some(false) && self.full_tried != Some(self.voice.seq)
+    }
+
+    /// Whether it was taken out and not heard of since ([`ON_ITS_WAY_MS`]): then it owes nothing.
+    #[must_use]
+    pub fn is_retired(&self) -> bool {
+        self.retired.is_some_and(|at| self.last_seen <= at.saturating_add(ON_ITS_WAY_MS))
     }
 
     /// The worst status any item has.

@@ -211,6 +211,17 @@ pub struct Silence {
     pub made: i64,
     /// When it ends (unix ms).
     pub until: i64,
+    /// Who ended it before its time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+}
+
+impl Silence {
+    /// The same, ended at `at` (unix ms).
+    #[must_use]
+    pub fn ended(self, at: i64, by: &str) -> Self {
+        Self { until: at, ended_by: Some(by.to_owned()), ..self }
+    }
 }
 
 /// What one round of sorting looks at.
@@ -313,14 +324,4 @@ pub trait Telling: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn silences(&self, now: i64) -> Result<Vec<Silence>>;
-    /// Keeps a silence.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn silence(&self, silence: &Silence) -> Result<()>;
-    /// Ends one at `now` (unix ms): what was held back is looked at again. Whether there was one of that id.
-    ///
-    /// # Errors
-    /// When the store cannot be written.
-    fn unsilence(&self, id: &str, now: i64) -> Result<bool>;
 }

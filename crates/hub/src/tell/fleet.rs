@@ -1,13 +1,13 @@
 //! How the fleet stands, for whoever is told of what stands: everything that is off now, as news, and the nodes.
 
 use crate::invariants;
-use crate::liveness::{HubTimes, liveness};
+use crate::liveness::{self, HubTimes};
 use crate::merge::news::{blank, of_item, of_refusal};
 use crate::roll::Roll;
 use crate::store::telling::{News, Severity, Topic};
 use crate::store::{NodeRow, Result, View};
 use evenkeel_report::Liveness;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// The most open items that are looked at.
 const OPEN: usize = 10_000;
@@ -15,11 +15,16 @@ const OPEN: usize = 10_000;
 /// The fleet at one moment.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    /// Every node, with whether it is heard of.
+    /// Every node that was not taken out, with whether it is heard of.
     pub nodes: Vec<(NodeRow, Liveness)>,
+    /// The sources of those that were.
+    pub retired: HashSet<String>,
     /// What is off.
     pub off: Vec<News>,
 }
+
+/// The status of a node whose silence is over because it was taken out.
+pub(super) const REMOVED: &str = "removed";
 
 pub(super) fn is_silent(liveness: Liveness) -> bool {
     matches!(liveness, Liveness::Silent | Liveness::Missing)
@@ -31,9 +36,16 @@ impl Fleet {
     /// # Errors
     /// When the store cannot be read.
     pub fn look(view: &dyn View, roll: &Roll, times: HubTimes) -> Result<Self> {
-        let alive = |row: &NodeRow| liveness(Some(row.doc.last_seen), row.doc.interval_s(), times);
-        let nodes: Vec<_> = view.nodes(None, usize::MAX)?.into_iter().map(|row| (alive(&row), row)).collect();
-        let nodes: Vec<(NodeRow, Liveness)> = nodes.into_iter().map(|(alive, row)| (row, alive)).collect();
+        let (retired, rows): (Vec<_>, Vec<_>) =
+            view.nodes(None, usize::MAX)?.into_iter().partition(|row| row.doc.is_retired());
+        let retired = retired.into_iter().map(|row| row.source).collect();
+        let nodes: Vec<_> = rows
+            .into_iter()
+            .map(|row| {
+                let alive = liveness::of(&row.doc, times);
+                (row, alive)
+            })
+            .collect();
         let by_key: HashMap<i64, &NodeRow> = nodes.iter().map(|(row, _)| (row.key, row)).collect();
         let mut off = vec![];
         for (key, id, item) in view.open_items(OPEN)? {
@@ -65,7 +77,7 @@ impl Fleet {
                 at: times.now,
             });
         }
-        Ok(Self { nodes, off })
+        Ok(Self { nodes, retired, off })
     }
 
     /// What the hub itself finds: silent nodes and broken invariants.
@@ -75,11 +87,16 @@ impl Fleet {
         self.off.iter().filter(own).cloned().collect()
     }
 
-    /// Whether what was found is over. A node is back when it was heard of since, and not because a hub that has just
-    /// started gives it some time.
+    /// How what was found has ended; nothing where it has not. A node is back when it was heard of since, and not because
+    /// a hub that has just started gives it some time; one that was taken out is silent no more and not back.
     #[must_use]
-    pub fn over(&self, news: &News) -> bool {
+    pub fn over(&self, news: &News) -> Option<News> {
+        let ended = News { open: false, ..news.clone() };
+        if news.topic == Topic::Node && self.retired.contains(&news.source) {
+            return Some(News { status: REMOVED.to_owned(), ..ended });
+        }
         let node = self.nodes.iter().find(|(row, _)| row.source == news.source);
-        news.topic != Topic::Node || node.is_none_or(|(row, _)| row.doc.last_seen > news.since)
+        let over = news.topic != Topic::Node || node.is_none_or(|(row, _)| row.doc.last_seen > news.since);
+        over.then_some(ended)
     }
 }

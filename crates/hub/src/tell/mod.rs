@@ -23,7 +23,7 @@ mod words;
 use crate::ca::{self, hex};
 use crate::http::Hub;
 use crate::metrics::Metrics;
-use crate::store::telling::{Message, Silence, State, Telling};
+use crate::store::telling::{Message, News, Silence, State, Telling};
 use crate::store::{Result, StoreError, View};
 use crate::writer::{Clock, chain};
 use fleet::Fleet;
@@ -248,7 +248,7 @@ async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'sta
 
 fn sort(telling: &dyn Telling, sinks: &[Sink], fleet: Option<&Arc<Fleet>>, now: i64) -> Result<()> {
     let found = fleet.map(|fleet| fleet.found());
-    let over = |news: &_| fleet.is_none_or(|fleet| fleet.over(news));
+    let over = |news: &News| fleet.and_then(|fleet| fleet.over(news));
     let mut id = || ca::random::<16>().map_or_else(|_| format!("at-{now}"), |bytes| hex(&bytes));
     telling.sort(now, NEWS, &mut |desk| route::sort(desk, sinks, now, (&found, &over), &mut id)).map(drop)
 }

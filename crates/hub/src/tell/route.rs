@@ -139,8 +139,8 @@ fn silenced<'a>(silences: &'a [Silence], news: &News, now: i64) -> Option<&'a Si
 /// What the hub itself finds is off now: silent nodes and broken invariants; nothing where it has not looked.
 pub type Found = Option<Vec<News>>;
 
-/// Whether something that the hub told of is over, where it is not found any more.
-pub type Over<'a> = &'a dyn Fn(&News) -> bool;
+/// How something that the hub told of has ended, where it is not found any more; nothing where it has not.
+pub type Over<'a> = &'a dyn Fn(&News) -> Option<News>;
 
 /// Sorts what lies on the desk at `now` (unix ms); `id` makes ids of messages.
 pub fn sort(
@@ -205,8 +205,10 @@ fn watch(
         }
     }
     for (subject, Standing { news }) in standing {
-        if !by_subject.contains_key(subject) && over(news) {
-            post.add(&News { open: false, at: now, ..news.clone() });
+        if !by_subject.contains_key(subject)
+            && let Some(ended) = over(news)
+        {
+            post.add(&News { at: now, ..ended });
             sorted.over.push(subject.clone());
         }
     }
@@ -261,15 +263,22 @@ mod tests {
             owner: "o".into(),
             made: 0,
             until,
+            ended_by: None,
         }
     }
 
     fn sorted(desk: Desk, found: Option<&[News]>, over: bool) -> Sorted {
         let (found, mut next) = (found.map(<[News]>::to_vec), 0);
-        sort(desk, &[sink("")], NOW, (&found, &|_| over), &mut || {
-            next += 1;
-            format!("id{next}")
-        })
+        sort(
+            desk,
+            &[sink("")],
+            NOW,
+            (&found, &|news| over.then(|| News { open: false, ..news.clone() })),
+            &mut || {
+                next += 1;
+                format!("id{next}")
+            },
+        )
     }
 
     fn bundle(body: &str) -> Bundle {

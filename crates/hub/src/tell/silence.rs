@@ -1,7 +1,10 @@
 //! Silences and waivers: what is under one is not told. It stays as visible as before, and counts as before.
 
+use crate::accounts::{Actor, Who};
 use crate::ca::{self, hex};
 use crate::store::StoreError;
+use crate::store::accounts::{Accounts, Change, Entry, Role};
+use crate::store::acts::Act;
 use crate::store::telling::{News, Silence, Telling};
 use evenkeel_report::Timestamp;
 use schemars::JsonSchema;
@@ -11,6 +14,11 @@ use std::time::Duration;
 
 /// The longest that one may last.
 pub const LONGEST: Duration = Duration::from_hours(90 * 24);
+
+/// The most that may be in force at once: each is looked at for every piece of news.
+pub const MOST: i64 = 1_000;
+/// How long a pattern may be, and what is said of it (characters).
+const LONG: usize = 500;
 
 /// Why there is no such silence.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +30,7 @@ pub enum SilenceError {
     #[error(transparent)]
     Random(#[from] ca::CaError),
     /// A glob is none.
-    #[error("--{key}: {glob:?} is no glob: {why}")]
+    #[error("{key}: {glob:?} is no glob: {why}")]
     Glob {
         /// Which.
         key: &'static str,
@@ -32,16 +40,19 @@ pub enum SilenceError {
         why: String,
     },
     /// It would last too long.
-    #[error("--for: a silence lasts at most 90 days; what may stay so for longer belongs into the spec")]
+    #[error("a silence lasts at most 90 days; what may stay so for longer belongs into the spec")]
     Long,
     /// Nothing is matched.
-    #[error("name at least one of --tier, --node, --item: a silence over everything is none")]
+    #[error("name at least one of tier, node and item: a silence over everything is none")]
     Everything,
     /// Nobody says why, or who.
-    #[error("--{0}: say it, in up to 500 characters")]
+    #[error("say the {0}, in one line of 1 to 500 characters")]
     Empty(&'static str),
+    /// There are too many.
+    #[error("1000 silences are in force already: end some, or make one that covers more")]
+    Full,
     /// There is none of that id.
-    #[error("there is no silence {0}: `evenkeel-hub silence list` has them")]
+    #[error("there is no silence {0} that has not ended")]
     Nobody(String),
 }
 
@@ -68,19 +79,19 @@ pub struct Asked {
 ///
 /// # Errors
 /// When it is none, or the store cannot be written.
-pub fn add(telling: &dyn Telling, asked: &Asked, now: i64) -> Result<String, SilenceError> {
+pub fn add(book: &dyn Accounts, asked: &Asked, by: &Actor) -> Result<String, SilenceError> {
     for (key, glob) in [("tier", &asked.tier), ("node", &asked.node), ("item", &asked.item)] {
         if let Some(glob) = glob
-            && let Err(why) = glob::Pattern::new(glob)
+            && let Err(why) = pattern(glob)
         {
-            return Err(SilenceError::Glob { key, glob: glob.clone(), why: why.msg.to_owned() });
+            return Err(SilenceError::Glob { key, glob: glob.clone(), why: why.to_owned() });
         }
     }
     if [&asked.tier, &asked.node, &asked.item].iter().all(|glob| glob.is_none()) {
         return Err(SilenceError::Everything);
     }
     for (key, text) in [("reason", &asked.reason), ("owner", &asked.owner)] {
-        if text.trim().is_empty() || text.chars().count() > 500 {
+        if text.trim().is_empty() || text.chars().count() > LONG || text.chars().any(char::is_control) {
             return Err(SilenceError::Empty(key));
         }
     }
@@ -89,7 +100,10 @@ pub fn add(telling: &dyn Telling, asked: &Asked, now: i64) -> Result<String, Sil
     }
     let id = hex(&ca::random::<4>()?);
     let all = |glob: &Option<String>| glob.clone().unwrap_or_else(|| "*".to_owned());
-    telling.silence(&Silence {
+    let until = by.at.saturating_add(i64::try_from(asked.lasts.as_millis()).unwrap_or(0));
+    // To the second, as people read it.
+    let until = until - until.rem_euclid(1000);
+    let silence = Silence {
         id: id.clone(),
         waiver: asked.waiver,
         tier: all(&asked.tier),
@@ -97,18 +111,50 @@ pub fn add(telling: &dyn Telling, asked: &Asked, now: i64) -> Result<String, Sil
         item: all(&asked.item),
         reason: asked.reason.trim().to_owned(),
         owner: asked.owner.trim().to_owned(),
-        made: now,
-        until: now.saturating_add(i64::try_from(asked.lasts.as_millis()).unwrap_or(0)),
-    })?;
-    Ok(id)
+        made: by.at,
+        until,
+        ended_by: None,
+    };
+    let line = Entry { new: Some(told(&silence)), ..by.entry("silence_add", &id) };
+    if book.change(&Change::Act(Act::Silence(silence)), &line)? { Ok(id) } else { Err(SilenceError::Full) }
+}
+
+/// Whether a text will do as a pattern.
+fn pattern(glob: &str) -> Result<(), &'static str> {
+    if glob.chars().count() > LONG || glob.chars().any(char::is_control) {
+        return Err("it has more than 500 characters, or control characters");
+    }
+    glob::Pattern::new(glob).map(drop).map_err(|why| why.msg)
+}
+
+/// Whether somebody may make or end a silence over `tier`, his role aside. Who is bound to tiers names one of them,
+/// letter by letter: a pattern could be read as more than it is.
+#[must_use]
+pub fn is_within(who: &Who, tier: &str) -> bool {
+    let bound = who.role != Role::Admin && !who.tiers.is_empty();
+    !bound || (glob::Pattern::escape(tier) == tier && who.has_tier(tier))
 }
 
 /// Ends one before its time.
 ///
 /// # Errors
-/// When there is none of that id, or the store cannot be written.
-pub fn end(telling: &dyn Telling, id: &str, now: i64) -> Result<(), SilenceError> {
-    if telling.unsilence(id, now)? { Ok(()) } else { Err(SilenceError::Nobody(id.to_owned())) }
+/// When there is none of that id that has not ended, or the store cannot be written.
+pub fn end(book: &dyn Accounts, id: &str, by: &Actor) -> Result<(), SilenceError> {
+    let act = Act::EndSilence { id: id.to_owned(), at: by.at, by: by.who.clone() };
+    // An id is letters and digits; what is none is not looked for.
+    let is_id = id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if is_id && book.change(&Change::Act(act), &by.entry("silence_end", id))? {
+        Ok(())
+    } else {
+        Err(SilenceError::Nobody(id.to_owned()))
+    }
+}
+
+/// What it is about, until when, by whom and why, in one line.
+fn told(one: &Silence) -> String {
+    let Silence { tier, node, item, owner, reason, .. } = one;
+    let (word, until) = (word(one), when(one.until));
+    format!("{word} of tier {tier}, node {node}, item {item} until {until} by {owner}: {reason}")
 }
 
 /// Every one that has not ended, for a person or a program.
@@ -157,6 +203,8 @@ pub struct SilenceJson {
     made: Option<Timestamp>,
     /// When it ends.
     until: Option<Timestamp>,
+    /// Who ended it before its time.
+    ended_by: Option<String>,
 }
 
 /// One, as the API shows it.
@@ -172,10 +220,13 @@ pub fn json(one: &Silence) -> SilenceJson {
         owner: one.owner.clone(),
         made: Timestamp::from_unix_ms(one.made),
         until: Timestamp::from_unix_ms(one.until),
+        ended_by: one.ended_by.clone(),
     }
 }
 
-fn word(one: &Silence) -> &'static str {
+/// `silence` or `waiver`.
+#[must_use]
+pub fn word(one: &Silence) -> &'static str {
     if one.waiver { "waiver" } else { "silence" }
 }
 

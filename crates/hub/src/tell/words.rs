@@ -1,5 +1,6 @@
 //! What a message says to a person. What nodes wrote is shown as it is, with control and direction characters visible.
 
+use super::fleet::REMOVED;
 use super::route::Bundle;
 use crate::http::encode;
 use crate::pages::shown;
@@ -20,6 +21,9 @@ pub(super) fn summary(bundle: &Bundle) -> String {
         (Topic::Item, false) => format!("{item} is no more {status} on {nodes}"),
         (Topic::Repair, _) => format!("{item} was put right on {nodes}"),
         (Topic::Node, true) => format!("{nodes} {} silent", if bundle.count == 1 { "is" } else { "are" }),
+        (Topic::Node, false) if bundle.status == REMOVED => {
+            format!("{nodes} {} taken out", if bundle.count == 1 { "was" } else { "were" })
+        }
         (Topic::Node, false) => format!("{nodes} {} back", if bundle.count == 1 { "is" } else { "are" }),
         (Topic::Commit, open) => {
             let commit = bundle.nodes.first().and_then(|news| news.commit.as_deref()).unwrap_or_default();

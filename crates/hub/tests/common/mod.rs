@@ -12,6 +12,7 @@
 pub mod cluster;
 pub mod lab;
 pub mod oidc;
+pub mod people;
 pub mod provider;
 pub mod receiver;
 pub mod stores;

@@ -2,6 +2,8 @@
 
 use super::cluster::{Cluster, sql};
 use evenkeel_hub::config::Location;
+use evenkeel_hub::store::accounts::{Change, Entry};
+use evenkeel_hub::store::acts::Act;
 use evenkeel_hub::store::batch::{Batch, Ground, Known, Pack, Told};
 use evenkeel_hub::store::postgres::{PgStore, PgView};
 use evenkeel_hub::store::sqlite::{SqliteStore, SqliteView};
@@ -64,6 +66,15 @@ impl Where {
         Location::parse(&self.url()).unwrap()
     }
 
+    /// Does something as nobody in particular; whether there was anything to do.
+    pub fn act(&self, act: Act) -> bool {
+        let location = self.location();
+        apart(act, move |act| {
+            let book = evenkeel_hub::accounts_of(&location).unwrap();
+            book.change(&Change::Act(act), &Entry::default()).unwrap()
+        })
+    }
+
     pub fn view(&self) -> Arc<dyn View> {
         match self.kind {
             Kind::Sqlite => Arc::new(SqliteView::open(&self.file()).unwrap()),
@@ -117,7 +128,7 @@ impl Drop for Where {
                 sql(
                     &url,
                     "TRUNCATE nodes, pulses, items, history, meta, slots, tokens, enrolments, \
-                      certificates, marks, news, outbox, standing, silences, accounts, passes, audit RESTART IDENTITY",
+                      certificates, marks, news, outbox, standing, silences, accounts, passes, audit, retired RESTART IDENTITY",
                 );
             }
             IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(url);

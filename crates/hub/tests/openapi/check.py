@@ -90,7 +90,11 @@ for answer in answers:
         bad.append(f"{what}: this code is not described")
         continue
     response = resolve(response["$ref"]) if "$ref" in response else response
-    media = answer["media"].split(";")[0]
+    if "content" not in response:
+        if answer["body"]:
+            bad.append(f"{what}: nothing is described, and something answered")
+        continue
+    media = (answer["media"] or "").split(";")[0]
     if media not in response["content"]:
         bad.append(f"{what}: {media} is not described")
     else:

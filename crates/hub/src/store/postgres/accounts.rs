@@ -1,9 +1,9 @@
 //! Accounts, passes and the audit log in PostgreSQL.
 
-use super::Address;
 use super::desk::{Desk, ask};
 use super::link::Link;
 use super::rows::{from_json, json};
+use super::{Address, acts};
 use crate::store::Result;
 use crate::store::accounts::{Account, Accounts, Change, Entry, Pass, PassKind, Role};
 use tokio_postgres::Row;
@@ -93,6 +93,7 @@ impl Accounts for PgAccounts {
 fn apply(link: &Link, change: &Change) -> Result<bool> {
     let done = match change {
         Change::None => return Ok(true),
+        Change::Act(act) => return acts::apply(link, act),
         Change::Add(Account { name, role, tiers, hash, made }) => {
             let tiers = json(tiers, "list of tiers")?;
             let text = "INSERT INTO accounts (name, role, tiers, hash, made) VALUES ($1, $2, $3, $4, $5) \

@@ -4,6 +4,7 @@
 //! A database that is away is an error of its own: requests are answered "try again" and nothing waits for it.
 
 mod accounts;
+mod acts;
 mod address;
 mod days;
 mod desk;
@@ -26,7 +27,7 @@ pub use telling::PgTelling;
 pub use view::PgView;
 
 use super::batch::{Batch, Known};
-use super::{Result, Store, StoreError, Tx};
+use super::{ON_ITS_WAY_MS, Result, Store, StoreError, Tx};
 use flush::Columns;
 use ground::{Cache, PgGround};
 use link::Link;
@@ -227,7 +228,8 @@ impl Store for PgStore {
         if gone > 0 {
             self.days = self.with(days::list)?;
         }
-        Ok(gone)
+        // Nodes go when their history has gone.
+        if gone < most { Ok(gone + self.with(|link| forget_retired(link, before))?) } else { Ok(gone) }
     }
 
     fn note_up(&mut self, now: i64) -> Result<()> {
@@ -248,4 +250,26 @@ impl Store for PgStore {
             })
         })
     }
+}
+
+/// How many nodes are forgotten at once.
+const NODES: i64 = 20;
+
+/// Forgets some nodes that were taken out before `before` (unix ms) and not heard of since; how many. One that speaks just
+/// now is locked by who stores it, and is left alone; what is left of their history goes with its days.
+fn forget_retired(link: &Link, before: i64) -> Result<usize> {
+    let gone = "WITH gone AS (SELECT p.node FROM retired r JOIN nodes n ON n.name = r.name JOIN pulses p ON p.node = n.id \
+                WHERE r.at < $1 AND p.last_seen <= r.at + $3 LIMIT $2 FOR UPDATE OF p SKIP LOCKED), \
+                things AS (DELETE FROM items WHERE node IN (SELECT node FROM gone)), \
+                beats AS (DELETE FROM pulses WHERE node IN (SELECT node FROM gone)) \
+                DELETE FROM nodes WHERE id IN (SELECT node FROM gone) RETURNING id";
+    let names = "DELETE FROM retired r WHERE r.at < $1 AND NOT EXISTS (SELECT 1 FROM nodes n JOIN pulses p ON p.node = n.id \
+                 WHERE n.name = r.name AND p.last_seen <= r.at + $2)";
+    link.tell("forgetting nodes", |it| async move {
+        let gone = it.client.query(gone, &[&before, &NODES, &ON_ITS_WAY_MS]).await?;
+        if gone.is_empty() {
+            it.client.execute(names, &[&before, &ON_ITS_WAY_MS]).await?;
+        }
+        Ok(gone.len())
+    })
 }

@@ -31,9 +31,14 @@ pub struct PgRegistry {
 }
 
 type Refusable<T> = std::result::Result<T, Refusal>;
-type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-fn rows(link: &Link, doing: &'static str, text: &'static str, with: Values<'_>) -> Result<Vec<Row>> {
+pub(super) fn rows(
+    link: &Link,
+    doing: &'static str,
+    text: &'static str,
+    with: Values<'_>,
+) -> Result<Vec<Row>> {
     link.tell(doing, |it| ask(it, text, with))
 }
 
@@ -98,27 +103,10 @@ impl Registry for PgRegistry {
         self.write(|link| note(link, enrolment, certificate))
     }
 
-    fn add_token(&self, token: &Token) -> Result<()> {
-        let labels = json(&token.labels, "set of labels")?;
-        // The same token again is one whose answer was lost.
-        let text = "INSERT INTO tokens (id, hash, nodes, labels, made, until, uses, used, revoked) \
-                    VALUES ($1, $2, $3, $4, $5, $6, $7, 0, false) ON CONFLICT (hash) DO NOTHING";
-        let Token { id, hash, nodes, made, until, uses, .. } = token;
-        let uses = i64::from(*uses);
-        self.write(|link| {
-            rows(link, "keeping a token", text, &[id, hash, nodes, &labels, made, until, &uses]).map(drop)
-        })
-    }
-
     fn tokens(&self) -> Result<Vec<Token>> {
         let text = "SELECT id, hash, nodes, labels, made, until, uses, used, revoked FROM tokens \
                     ORDER BY made DESC, id";
         self.readers.rows("reading tokens", text, &[])?.iter().map(token).collect()
-    }
-
-    fn revoke(&self, id: &str) -> Result<bool> {
-        let text = "UPDATE tokens SET revoked = true WHERE id = $1 RETURNING id";
-        self.write(|link| Ok(!rows(link, "taking back a token", text, &[&id])?.is_empty()))
     }
 
     fn certificates(&self) -> Result<Vec<Issued>> {
@@ -127,15 +115,6 @@ impl Registry for PgRegistry {
                     FROM certificates c JOIN enrolments e ON e.id = c.enrolment \
                     LEFT JOIN marks m ON m.name = e.name ORDER BY e.name, e.id DESC, c.until DESC";
         Ok(self.readers.rows("reading certificates", text, &[])?.iter().map(issued).collect())
-    }
-
-    fn mark(&self, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
-        self.write(|link| put_mark(link, name, mark, at))
-    }
-
-    fn ban_serial(&self, serial: &str, banned: bool) -> Result<bool> {
-        let text = "UPDATE certificates SET banned = $2 WHERE serial = $1 RETURNING serial";
-        self.write(|link| Ok(!rows(link, "banning a certificate", text, &[&serial, &banned])?.is_empty()))
     }
 }
 
@@ -189,7 +168,7 @@ fn marked(link: &Link, name: &str) -> Result<Option<(Mark, i64)>> {
     Ok(found.first().and_then(|row| Mark::read(row.get(0)).map(|mark| (mark, row.get(1)))))
 }
 
-fn put_mark(link: &Link, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
+pub(super) fn put_mark(link: &Link, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
     let text = "INSERT INTO marks (name, mark, at) VALUES ($1, $2, $3) \
                 ON CONFLICT (name) DO UPDATE SET mark = excluded.mark, at = excluded.at";
     let done = match mark {

@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::store::{Result, StoreError};
 
 /// One step per version; `schema_version` has a row for each that was taken.
-pub(super) const MIGRATIONS: [&str; 7] = [
+pub(super) const MIGRATIONS: [&str; 8] = [
     // 1: nodes as they stand and what every heartbeat changes of them, items as they stand, what changed.
     r#"CREATE TABLE nodes (
          id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -132,6 +132,10 @@ pub(super) const MIGRATIONS: [&str; 7] = [
          body  text NOT NULL                        -- JSON
        );"#,
     SIGN_IN,
+    // 8: names that were taken out, and when; a node of such a name that was not heard of since is decommissioned. It
+    // outlives the mark, which a token lifts. Times are unix ms, the hub's clock.
+    r#"CREATE TABLE retired (name text COLLATE "C" PRIMARY KEY, at bigint NOT NULL);
+       INSERT INTO retired (name, at) SELECT name, at FROM marks WHERE mark = 'removed';"#,
 ];
 
 /// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.

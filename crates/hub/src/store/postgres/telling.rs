@@ -198,18 +198,4 @@ impl Telling for PgTelling {
         let rows = self.desk.rows("reading silences", SILENCES, &[&now])?;
         rows.iter().map(|row| from_json(row.get(0), "silence")).collect()
     }
-
-    fn silence(&self, silence: &Silence) -> Result<()> {
-        // Asked twice where a connection was lost: kept once.
-        let text = "INSERT INTO silences (id, until, body) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING";
-        let body = json(silence, "silence")?;
-        self.desk.rows("keeping a silence", text, &[&silence.id, &silence.until, &body])?;
-        Ok(())
-    }
-
-    fn unsilence(&self, id: &str, now: i64) -> Result<bool> {
-        let text = "WITH let_go AS (UPDATE news SET due = 0 WHERE due > $2) \
-                    DELETE FROM silences WHERE id = $1 RETURNING id";
-        Ok(!self.desk.rows("ending a silence", text, &[&id, &now])?.is_empty())
-    }
 }

@@ -23,7 +23,8 @@ pub struct PgView {
 }
 
 fn node_row(row: &Row) -> Result<NodeRow> {
-    let doc = Said::read(row.get(4))?.onto(row.get(2), row.get(3))?;
+    let mut doc = Said::read(row.get(4))?.onto(row.get(2), row.get(3))?;
+    doc.retired = row.get(5);
     Ok(NodeRow { key: row.get(0), source: row.get(1), doc })
 }
 
@@ -59,15 +60,15 @@ impl PgView {
 
 impl View for PgView {
     fn nodes(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<NodeRow>> {
-        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said FROM nodes n JOIN pulses p ON p.node = n.id \
-                    WHERE (n.name, n.source) > ($1, $2) ORDER BY n.name, n.source LIMIT $3";
+        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said, r.at FROM nodes n JOIN pulses p ON p.node = n.id \
+                    LEFT JOIN retired r ON r.name = n.name WHERE (n.name, n.source) > ($1, $2) ORDER BY n.name, n.source LIMIT $3";
         let (name, source) = after.unwrap_or_default();
         self.rows("reading nodes", text, &[&name, &source, &most(limit)])?.iter().map(node_row).collect()
     }
 
     fn node(&self, name_or_source: &str) -> Result<Option<NodeRow>> {
-        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said FROM nodes n JOIN pulses p ON p.node = n.id \
-                    WHERE n.source = $1 OR n.name = $1 ORDER BY n.source = $1 DESC, p.last_seen DESC, n.source LIMIT 1";
+        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said, r.at FROM nodes n JOIN pulses p ON p.node = n.id \
+                    LEFT JOIN retired r ON r.name = n.name WHERE n.source = $1 OR n.name = $1 ORDER BY n.source = $1 DESC, p.last_seen DESC, n.source LIMIT 1";
         self.rows("reading a node", text, &[&name_or_source])?.first().map(node_row).transpose()
     }
 
@@ -140,8 +141,8 @@ impl View for PgView {
     }
 
     fn these(&self, keys: &[i64]) -> Result<Vec<NodeRow>> {
-        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said FROM nodes n JOIN pulses p ON p.node = n.id \
-                    WHERE n.id = ANY($1)";
+        let text = "SELECT n.id, n.source, n.doc, p.last_seen, p.said, r.at FROM nodes n JOIN pulses p ON p.node = n.id \
+                    LEFT JOIN retired r ON r.name = n.name WHERE n.id = ANY($1)";
         self.rows("reading nodes", text, &[&keys])?.iter().map(node_row).collect()
     }
 
@@ -162,6 +163,11 @@ impl View for PgView {
         let text = "SELECT node, min(got) FROM history \
                     WHERE commit_id = $1 AND body LIKE '%{\"s\":\"in_force\"%' GROUP BY node";
         let rows = self.rows("reading who took a commit", text, &[&commit])?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    }
+
+    fn retired(&self) -> Result<Vec<(String, i64)>> {
+        let rows = self.rows("reading who was taken out", "SELECT name, at FROM retired", &[])?;
         Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
     }
 

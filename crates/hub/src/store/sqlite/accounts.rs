@@ -1,6 +1,6 @@
 //! Accounts, passes and the audit log in SQLite, on a connection of their own beside the one that stores events.
 
-use super::{from_json, json, open_writer, sql};
+use super::{acts, from_json, json, open_writer, sql};
 use crate::store::Result;
 use crate::store::accounts::{Account, Accounts, Change, Entry, Pass, PassKind, Role};
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
@@ -102,6 +102,7 @@ impl Accounts for SqliteAccounts {
 fn apply(tx: &Connection, change: &Change) -> Result<bool> {
     let done = match change {
         Change::None => Ok(1),
+        Change::Act(act) => return acts::apply(tx, act),
         Change::Add(Account { name, role, tiers, hash, made }) => {
             let tiers = json(tiers, "list of tiers")?;
             let text = "INSERT INTO accounts (name, role, tiers, hash, made) VALUES (?1, ?2, ?3, ?4, ?5) \

@@ -1,6 +1,7 @@
 //! The SQLite store: one file, one writing connection, reading connections beside it (WAL).
 
 mod accounts;
+mod acts;
 mod registry;
 mod schema;
 mod slots;
@@ -15,7 +16,7 @@ pub use slots::SqliteSlots;
 pub use telling::SqliteTelling;
 pub use view::SqliteView;
 
-use super::{Result, Store, StoreError, Tx};
+use super::{ON_ITS_WAY_MS, Result, Store, StoreError, Tx};
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -44,6 +45,38 @@ impl SqliteStore {
     }
 }
 
+/// How many nodes are forgotten at once: each has some hundred rows.
+const NODES: i64 = 20;
+
+impl SqliteStore {
+    /// Forgets some nodes that were taken out before `before` (unix ms) and not heard of since; how many.
+    fn forget_retired(&mut self, before: i64) -> Result<usize> {
+        let tx = self.conn.transaction_with_behavior(TransactionBehavior::Immediate);
+        let tx = tx.map_err(sql("forgetting nodes"))?;
+        let text = "SELECT n.id FROM retired r JOIN nodes n ON n.name = r.name \
+                    WHERE r.at < ?1 AND n.last_seen <= r.at + ?3 LIMIT ?2";
+        let keys: rusqlite::Result<Vec<i64>> = tx.prepare_cached(text).and_then(|mut found| {
+            found.query_map([before, NODES, ON_ITS_WAY_MS], |row| row.get(0))?.collect()
+        });
+        let keys = keys.map_err(sql("forgetting nodes"))?;
+        for key in &keys {
+            for text in [
+                "DELETE FROM items WHERE node = ?1",
+                "DELETE FROM seen WHERE node = ?1",
+                "DELETE FROM history WHERE node = ?1",
+                "DELETE FROM nodes WHERE id = ?1",
+            ] {
+                tx.execute(text, [key]).map_err(sql("forgetting nodes"))?;
+            }
+        }
+        if keys.is_empty() {
+            tx.execute("DELETE FROM retired WHERE at < ?1", [before]).map_err(sql("forgetting nodes"))?;
+        }
+        tx.commit().map_err(sql("forgetting nodes"))?;
+        Ok(keys.len())
+    }
+}
+
 impl Store for SqliteStore {
     fn transaction(&mut self, work: &mut dyn FnMut(&mut dyn Tx) -> Result<()>) -> Result<()> {
         // Locked for writing from its first look on: one that reads first and writes later fails where another
@@ -61,6 +94,8 @@ impl Store for SqliteStore {
         let gone = self.conn.execute(text, bound).map_err(sql("pruning the history"))?;
         if gone < most {
             words::prune(&self.conn, before)?;
+            // Nodes go when their history has gone.
+            return Ok(gone + self.forget_retired(before)?);
         }
         Ok(gone)
     }

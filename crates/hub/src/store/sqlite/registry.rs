@@ -80,29 +80,12 @@ impl Registry for SqliteRegistry {
         self.write(|tx| note(tx, enrolment, certificate))
     }
 
-    fn add_token(&self, token: &Token) -> Result<()> {
-        let labels = json(&token.labels, "set of labels")?;
-        let text = "INSERT INTO tokens (id, hash, nodes, labels, made, until, uses, used, revoked) \
-                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, 0)";
-        let Token { id, hash, nodes, made, until, uses, .. } = token;
-        self.write(|tx| {
-            tx.execute(text, params![id, hash, nodes, labels, made, until, uses])
-                .map_err(sql("keeping a token"))
-                .map(|_| ())
-        })
-    }
-
     fn tokens(&self) -> Result<Vec<Token>> {
         let text = format!("SELECT {TOKEN} FROM tokens ORDER BY made DESC, id");
         let conn = self.read();
         let rows: rusqlite::Result<Vec<_>> =
             conn.prepare(&text).and_then(|mut found| found.query_map([], token)?.collect());
         rows.map_err(sql("reading tokens"))?.into_iter().map(whole).collect()
-    }
-
-    fn revoke(&self, id: &str) -> Result<bool> {
-        let text = "UPDATE tokens SET revoked = 1 WHERE id = ?1";
-        self.write(|tx| tx.execute(text, [id]).map_err(sql("taking back a token")).map(|changed| changed > 0))
     }
 
     fn certificates(&self) -> Result<Vec<Issued>> {
@@ -114,18 +97,6 @@ impl Registry for SqliteRegistry {
         let rows: rusqlite::Result<Vec<_>> =
             conn.prepare(text).and_then(|mut found| found.query_map([], issued)?.collect());
         rows.map_err(sql("reading certificates"))
-    }
-
-    fn mark(&self, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
-        self.write(|tx| put_mark(tx, name, mark, at))
-    }
-
-    fn ban_serial(&self, serial: &str, banned: bool) -> Result<bool> {
-        let text = "UPDATE certificates SET banned = ?2 WHERE serial = ?1";
-        self.write(|tx| {
-            let changed = tx.execute(text, params![serial, banned]).map_err(sql("banning a certificate"))?;
-            Ok(changed > 0)
-        })
     }
 }
 
@@ -180,7 +151,7 @@ fn marked(tx: &Connection, name: &str) -> Result<Option<(Mark, i64)>> {
     Ok(found.and_then(|(word, at)| Mark::read(&word).map(|mark| (mark, at))))
 }
 
-fn put_mark(tx: &Connection, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
+pub(super) fn put_mark(tx: &Connection, name: &str, mark: Option<Mark>, at: i64) -> Result<()> {
     let done = match mark {
         None => tx.execute("DELETE FROM marks WHERE name = ?1", [name]),
         Some(mark) => {

@@ -8,7 +8,7 @@ use rusqlite::functions::FunctionFlags;
 use std::path::Path;
 
 /// One step per version; `user_version` counts how many were taken.
-pub(super) const MIGRATIONS: [&str; 8] = [
+pub(super) const MIGRATIONS: [&str; 9] = [
     // 1: nodes as they stand, items as they stand, what changed, which reports came.
     "CREATE TABLE nodes (
        id        INTEGER PRIMARY KEY,
@@ -135,6 +135,10 @@ pub(super) const MIGRATIONS: [&str; 8] = [
      ) WITHOUT ROWID;",
     SIGN_IN,
     LEAN,
+    // 9: names that were taken out, and when; a node of such a name that was not heard of since is decommissioned. It
+    // outlives the mark, which a token lifts. Times are unix ms, the hub's clock.
+    "CREATE TABLE retired (name TEXT PRIMARY KEY, at INTEGER NOT NULL) WITHOUT ROWID;
+     INSERT INTO retired (name, at) SELECT name, at FROM marks WHERE mark = 'removed';",
 ];
 
 /// 7: who may look and act, and who did what. Times are unix ms, the hub's clock.
@@ -343,7 +347,7 @@ mod tests {
         let why = migrate(&mut conn, Path::new("/srv/hub.db")).unwrap_err().to_string();
         assert_eq!(
             why,
-            "the store /srv/hub.db has schema version 99, this hub knows up to 8: run a newer evenkeel-hub"
+            "the store /srv/hub.db has schema version 99, this hub knows up to 9: run a newer evenkeel-hub"
         );
     }
 }

@@ -202,19 +202,4 @@ impl Telling for SqliteTelling {
     fn silences(&self, now: i64) -> Result<Vec<Silence>> {
         self.read(|conn| silences(conn, now))
     }
-
-    fn silence(&self, silence: &Silence) -> Result<()> {
-        let text = "INSERT INTO silences (id, until, body) VALUES (?1, ?2, ?3)";
-        let body = json(silence, "silence")?;
-        let with = params![silence.id, silence.until, body];
-        self.write(|tx| run(tx, "keeping a silence", text, with).map(|_| ()))
-    }
-
-    fn unsilence(&self, id: &str, now: i64) -> Result<bool> {
-        self.write(|tx| {
-            let ended = run(tx, "ending a silence", "DELETE FROM silences WHERE id = ?1", [id])?;
-            run(tx, "letting news go", "UPDATE news SET due = 0 WHERE due > ?1", [now])?;
-            Ok(ended > 0)
-        })
-    }
 }

@@ -25,12 +25,15 @@ pub(super) const HISTORY: &str = "epoch, n, sub, item, status, at, got, echo, co
 /// The word `?2`.
 const WORD: &str = "(SELECT id FROM words WHERE word = ?2)";
 
+/// A node's row as SQLite has it: key, source, document.
+pub(super) type RawNode = (i64, String, String);
+
 /// A row of [`NODE`].
-pub(super) fn node_row(row: &Row<'_>) -> rusqlite::Result<(i64, String, String)> {
+pub(super) fn node_row(row: &Row<'_>) -> rusqlite::Result<RawNode> {
     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
 }
 
-pub(super) fn to_node((key, source, doc): (i64, String, String)) -> Result<NodeRow> {
+pub(super) fn to_node((key, source, doc): RawNode) -> Result<NodeRow> {
     Ok(NodeRow { key, source, doc: from_json(&doc, "node")? })
 }
 

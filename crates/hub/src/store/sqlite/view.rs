@@ -1,10 +1,12 @@
 //! The reading side: a few connections that are lent out, one snapshot per question.
 
-use super::tx::{HISTORY, NODE, history_row, item_row, node_row, seen, to_history, to_item, to_node};
+use super::tx::{
+    HISTORY, NODE, RawNode, history_row, item_row, node_row, seen, to_history, to_item, to_node,
+};
 use super::{from_json, int, open_reader, sql};
 use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, Told, View};
 use evenkeel_report::Seq;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -40,6 +42,20 @@ impl SqliteView {
     }
 }
 
+/// When a node's name was taken out.
+const RETIRED: &str = "(SELECT at FROM retired WHERE retired.name = nodes.name)";
+
+/// A row of [`NODE`] and [`RETIRED`].
+fn with_retired(row: &Row<'_>) -> rusqlite::Result<(RawNode, Option<i64>)> {
+    Ok((node_row(row)?, row.get(3)?))
+}
+
+fn whole((raw, retired): (RawNode, Option<i64>)) -> Result<NodeRow> {
+    let mut row = to_node(raw)?;
+    row.doc.retired = retired;
+    Ok(row)
+}
+
 fn most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
@@ -47,27 +63,28 @@ fn most(limit: usize) -> i64 {
 impl View for SqliteView {
     fn nodes(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<NodeRow>> {
         let text = format!(
-            "SELECT {NODE} FROM nodes WHERE (name, source) > (?1, ?2) ORDER BY name, source LIMIT ?3"
+            "SELECT {NODE}, {RETIRED} FROM nodes WHERE (name, source) > (?1, ?2) ORDER BY name, source LIMIT ?3"
         );
         let (name, source) = after.unwrap_or_default();
         let bound = params![name, source, most(limit)];
         self.with(|conn| {
-            let rows: rusqlite::Result<Vec<_>> =
-                conn.prepare_cached(&text).and_then(|mut found| found.query_map(bound, node_row)?.collect());
-            rows.map_err(sql("reading nodes"))?.into_iter().map(to_node).collect()
+            let rows: rusqlite::Result<Vec<_>> = conn
+                .prepare_cached(&text)
+                .and_then(|mut found| found.query_map(bound, with_retired)?.collect());
+            rows.map_err(sql("reading nodes"))?.into_iter().map(whole).collect()
         })
     }
 
     fn node(&self, name_or_source: &str) -> Result<Option<NodeRow>> {
         let text = format!(
-            "SELECT {NODE} FROM nodes WHERE source = ?1 OR name = ?1 \
+            "SELECT {NODE}, {RETIRED} FROM nodes WHERE source = ?1 OR name = ?1 \
              ORDER BY source = ?1 DESC, last_seen DESC, source LIMIT 1"
         );
         self.with(|conn| {
             let found = conn
                 .prepare_cached(&text)
-                .and_then(|mut s| s.query_row([name_or_source], node_row).optional());
-            found.map_err(sql("reading a node"))?.map(to_node).transpose()
+                .and_then(|mut s| s.query_row([name_or_source], with_retired).optional());
+            found.map_err(sql("reading a node"))?.map(whole).transpose()
         })
     }
 
@@ -145,12 +162,12 @@ impl View for SqliteView {
     }
 
     fn these(&self, keys: &[i64]) -> Result<Vec<NodeRow>> {
-        let text = format!("SELECT {NODE} FROM nodes WHERE id = ?1");
+        let text = format!("SELECT {NODE}, {RETIRED} FROM nodes WHERE id = ?1");
         self.with(|conn| {
             let mut found = conn.prepare_cached(&text).map_err(sql("reading nodes"))?;
             let mut row =
-                |key: &i64| found.query_row([key], node_row).optional().map_err(sql("reading nodes"));
-            keys.iter().filter_map(|key| row(key).transpose()).map(|row| to_node(row?)).collect()
+                |key: &i64| found.query_row([key], with_retired).optional().map_err(sql("reading nodes"));
+            keys.iter().filter_map(|key| row(key).transpose()).map(|row| whole(row?)).collect()
         })
     }
 
@@ -178,6 +195,15 @@ impl View for SqliteView {
                 found.query_map([commit], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
             });
             rows.map_err(sql("reading who took a commit"))
+        })
+    }
+
+    fn retired(&self) -> Result<Vec<(String, i64)>> {
+        self.with(|conn| {
+            let rows: rusqlite::Result<Vec<(String, i64)>> = conn
+                .prepare_cached("SELECT name, at FROM retired")
+                .and_then(|mut found| found.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect());
+            rows.map_err(sql("reading who was taken out"))
         })
     }
 
