@@ -47,7 +47,11 @@ impl Hub {
 
     /// Tells it how a node stands.
     fn hears(&self, name: &str, tier: &str, items: &[Item]) {
-        let body = serde_json::to_string(&[report(name, tier, items)]).unwrap();
+        self.takes(&report(name, tier, items));
+    }
+
+    fn takes(&self, event: &Event<Report>) {
+        let body = serde_json::to_string(&[event]).unwrap();
         let at = self.url.strip_prefix("http://").unwrap();
         let mut stream = TcpStream::connect(at).unwrap();
         write!(
@@ -215,6 +219,72 @@ fn the_fleet_is_listed_worst_first_and_the_exit_code_says_whether_it_is_even() {
     assert!(error < pending && drift.contains("on 1 node (mw2)"), "{drift}");
     assert!(printed(&ask(0, &["drift", "--tier", "database"])).contains("nothing is adrift"));
     assert_eq!(json(&ask(2, &["drift", "--format", "json"]))["open"]["items"], 2);
+}
+
+#[test]
+fn the_status_of_the_fleet_is_told_tier_by_tier() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), &[]);
+    let at = ["--hub", &hub.url];
+    let ask = |code, args: &[&str]| fleet(code, &[args, &at].concat());
+    assert_eq!(printed(&ask(0, &["status"])), "no node\n");
+    hub.hears("db1", "database", &[item(KEEPALIVE, Status::Compliant)]);
+    let even = "1 node, all even\ndatabase  1 node  all even\n\n1111111111  in force on 1 node\n";
+    assert_eq!(printed(&ask(0, &["status"])), even);
+    hub.hears("mw1", "middleware", &[item(KEEPALIVE, Status::Pending), item("mount/a", Status::Error)]);
+    let off = printed(&ask(2, &["status"]));
+    let tier = "middleware  1 node  1 not even  1 error  1 pending\n";
+    assert!(off.starts_with("1 of 2 nodes not even\n") && off.contains(tier), "{off}");
+    let told = json(&ask(2, &["status", "--format", "json"]));
+    assert_eq!((&told["even"], &told["tiers"]["middleware"]["open"]["error"]), (&false.into(), &1.into()));
+}
+
+#[test]
+fn a_rollout_is_waited_for_and_what_does_not_come_ends_with_2() {
+    let dir = tempfile::tempdir().unwrap();
+    let hub = Hub::start(dir.path(), &[]);
+    let ask = |code, args: &[&str]| fleet(code, &[&["rollout"], args, &["--hub", &hub.url]].concat());
+    let even = [item(KEEPALIVE, Status::Compliant)];
+    let new = "2222222222222222";
+    let hears = |name: &str, n: u64, commit: &str, sync: Sync| {
+        let mut event = report(name, "database", &even);
+        event.data.seq.n = n;
+        event.id = event_id(event.data.seq);
+        event.data.spec.target_commit = Some(new.into());
+        event.data.spec.observed_commit = Some(commit.into());
+        event.data.spec.sync = sync;
+        hub.takes(&event);
+    };
+    ask(1, &[new]);
+    ["db1", "db2", "db3"].iter().for_each(|name| hub.hears(name, "database", &even));
+    ask(1, &[new]);
+    hears("db1", 2, new, Sync::Synced);
+    let one = printed(&ask(2, &[new]));
+    assert!(
+        one.starts_with("2222222222 in force on 1/3 nodes\n"),
+        "nodes that have not seen it count: {one}"
+    );
+    assert!(printed(&ask(0, &["2222222", "--wait", "1/3"])).starts_with("2222222222 in force on 1/3"));
+    ask(2, &[new, "--wait", "2/3", "--timeout", "1s"]);
+    ask(2, &[new, "--wait", "1/3", "--tier", "web", "--timeout", "1s"]);
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| printed(&ask(0, &[new, "--wait", "2/3", "--timeout", "1m"])));
+        std::thread::sleep(std::time::Duration::from_secs(1));
+        assert!(!waits.is_finished(), "it is not reached yet");
+        hears("db2", 2, new, Sync::Synced);
+        assert!(waits.join().unwrap().starts_with("2222222222 in force on 2/3 nodes"));
+    });
+    // Where too many refuse it there is nothing to wait for.
+    hears("db3", 2, "1111111111111111", Sync::Failed);
+    let start = std::time::Instant::now();
+    let lost = printed(&ask(2, &[new, "--wait", "all", "--timeout", "5m"]));
+    assert!(lost.contains("1 node refused it") && lost.contains("db3"), "{lost}");
+    assert!(start.elapsed() < std::time::Duration::from_mins(2));
+    assert_eq!(json(&ask(2, &[new, "--format", "json"]))["rollout"]["all"]["in_force"], 2);
+    for bad in ["4/3", "half", "0/3"] {
+        ask(64, &[new, "--wait", bad]);
+    }
+    ask(64, &[new, "--timeout", "1m"]);
 }
 
 #[test]

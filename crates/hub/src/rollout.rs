@@ -15,6 +15,8 @@ const NAMED: usize = 100;
 /// How many nodes of a tier have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Reach {
+    /// How many nodes there are, also those that have seen nothing of it or have gone on to another.
+    pub nodes: usize,
     /// On how many nodes it is in force.
     pub in_force: usize,
     /// How many have seen it, in force or not.
@@ -115,13 +117,23 @@ impl Rollout {
     fn count(&mut self, line: &Line, times: HubTimes) {
         let is = |text: &Option<std::sync::Arc<str>>| text.as_deref() == Some(&self.commit);
         let (in_force, seen) = (is(&line.commit), is(&line.target));
+        let alive = line.liveness(times);
+        if alive == Liveness::Decommissioned {
+            return;
+        }
+        let tier = match self.tiers.get_mut(&*line.tier) {
+            Some(tier) => tier,
+            None => self.tiers.entry(line.tier.to_string()).or_default(),
+        };
+        for reach in [&mut self.all, &mut *tier] {
+            reach.nodes += 1;
+        }
         if !in_force && !seen {
             return;
         }
-        let alive = line.liveness(times);
         let behind = !in_force;
         let silent = behind && matches!(alive, Liveness::Silent | Liveness::Missing);
-        for reach in [&mut self.all, self.tiers.entry(line.tier.to_string()).or_default()] {
+        for reach in [&mut self.all, tier] {
             reach.of += 1;
             reach.in_force += usize::from(in_force);
             reach.silent += usize::from(silent);

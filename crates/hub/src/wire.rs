@@ -9,6 +9,7 @@ use evenkeel_report::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 
 /// The most bytes of a body.
 pub const BODY_CAP: usize = 1024 * 1024;
@@ -111,12 +112,15 @@ pub enum Malformed {
 
 /// What every event has, whatever its type.
 #[derive(Deserialize)]
-struct Envelope {
-    specversion: String,
-    #[serde(rename = "type")]
-    kind: String,
-    source: String,
-    id: String,
+struct Envelope<'a> {
+    #[serde(borrow)]
+    specversion: Cow<'a, str>,
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
 }
 
 /// Reads a batch or a single event.
@@ -139,16 +143,16 @@ pub fn parse(body: &[u8]) -> Result<Body, Malformed> {
 }
 
 fn one(raw: &str, into: &mut Body) -> Result<(), (Option<String>, String)> {
-    let envelope: Envelope = serde_json::from_str(raw).map_err(|why| (None, why.to_string()))?;
+    let envelope: Envelope<'_> = serde_json::from_str(raw).map_err(|why| (None, why.to_string()))?;
     let Envelope { specversion, kind, source, id } = envelope;
-    let broken = |why: String| (Some(id.clone()), why);
+    let broken = |why: String| (Some(id.to_string()), why);
     if specversion != "1.0" {
         return Err(broken(format!("specversion is {specversion:?}, this hub reads \"1.0\"")));
     }
     if source.is_empty() || id.is_empty() {
         return Err(broken("`source` and `id` must not be empty".to_owned()));
     }
-    let (kind, event, judged) = match kind.as_str() {
+    let (kind, event, judged) = match kind.as_ref() {
         REPORT_V1 => {
             let event: Event<Report> = serde_json::from_str(raw).map_err(|why| broken(why.to_string()))?;
             let judged = check(&event, &event.data.node.name, event.data.seq, &event.data.state_digest)
@@ -172,7 +176,7 @@ fn one(raw: &str, into: &mut Body) -> Result<(), (Option<String>, String)> {
     };
     match judged {
         Ok(()) => into.events.push(event),
-        Err(why) => into.refused.push(Refused { id, why, kind }),
+        Err(why) => into.refused.push(Refused { id: id.into_owned(), why, kind }),
     }
     Ok(())
 }

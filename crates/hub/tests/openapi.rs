@@ -321,6 +321,7 @@ const ASKED: &[(&str, &[&str])] = &[
         "/api/v1/rollout/{commit}",
         &["/api/v1/rollout/1111111111111111", "/api/v1/rollout/2222222", "/api/v1/rollout/3"],
     ),
+    ("/api/v1/fleet", &["/api/v1/fleet"]),
     ("/api/v1/invariants", &["/api/v1/invariants"]),
     ("/api/v1/slots", &["/api/v1/slots"]),
     ("/api/v1/silences", &["/api/v1/silences"]),

@@ -1,6 +1,8 @@
 //! `evenkeel fleet`: how the whole fleet stands, as a hub tells it. Reads from the hub's user API; changes nothing.
 
 use super::fleet_hub::{Hub, HubArgs, text};
+use super::fleet_rollout::{self, RolloutArgs};
+use super::fleet_status;
 use super::{Ending, Format, OFF, paint};
 use crate::run::ConfigPlace;
 use clap::{Args, Subcommand};
@@ -22,6 +24,8 @@ pub(crate) struct FleetArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
+    /// Tell how the fleet stands, tier by tier.
+    Status,
     /// List the nodes, worst first.
     Nodes {
         #[command(flatten)]
@@ -37,6 +41,8 @@ enum What {
         #[command(flatten)]
         filter: Filter,
     },
+    /// Tell on how many nodes a commit is in force, and wait for it.
+    Rollout(RolloutArgs),
 }
 
 /// Which nodes. The hub knows the words.
@@ -67,10 +73,12 @@ pub(super) fn fleet(place: &ConfigPlace, args: &FleetArgs) -> Ending {
         What::Nodes { filter } => nodes(&hub, filter, args.format),
         What::Node { name } => node(&hub, name, args.format),
         What::Drift { filter } => drift(&hub, filter, args.format),
+        What::Status => fleet_status::status(&hub, args.format),
+        What::Rollout(asked) => fleet_rollout::rollout(&hub, asked, args.format),
     }
 }
 
-fn code(even: bool) -> u8 {
+pub(super) fn code(even: bool) -> u8 {
     if even { 0 } else { OFF }
 }
 
@@ -126,14 +134,14 @@ fn status(of: &Value) -> Option<Status> {
     Status::ALL.into_iter().find(|status| status.word() == text(of, "status"))
 }
 
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Cells, each with how it is painted.
-type Row = Vec<(String, fn(&str) -> String)>;
+pub(super) type Row = Vec<(String, fn(&str) -> String)>;
 
-fn plainly(text: &str) -> String {
+pub(super) fn plainly(text: &str) -> String {
     text.to_owned()
 }
 
@@ -141,6 +149,7 @@ fn row(node: &Value) -> Row {
     let liveness: fn(&str) -> String = match text(node, "liveness") {
         "online" => paint::good,
         "late" => paint::warn,
+        "decommissioned" => plainly,
         _ => paint::bad,
     };
     let count = |key: &str| node.pointer(&format!("/counts/{key}")).and_then(Value::as_u64).unwrap_or(0);
@@ -165,7 +174,7 @@ fn row(node: &Value) -> Row {
     ]
 }
 
-fn painter(status: Status) -> fn(&str) -> String {
+pub(super) fn painter(status: Status) -> fn(&str) -> String {
     match status {
         Status::Error | Status::NonCompliant => paint::bad,
         Status::Pending | Status::Repaired => paint::warn,
@@ -175,7 +184,7 @@ fn painter(status: Status) -> fn(&str) -> String {
 }
 
 /// Columns as wide as their widest cell; what nodes wrote stays text.
-fn table(rows: &[Row]) -> String {
+pub(super) fn table(rows: &[Row]) -> String {
     let plain: Vec<Vec<String>> =
         rows.iter().map(|row| row.iter().map(|(cell, _)| crate::log::plain(cell)).collect()).collect();
     let columns = plain.iter().map(Vec::len).max().unwrap_or_default();

@@ -140,6 +140,25 @@ impl Hub {
         if told { Ok(answer) } else { Err(self.strange()) }
     }
 
+    /// How many nodes and items stand how.
+    pub(super) fn fleet(&self) -> Result<Value, Failure> {
+        let answer = self.ask(self.url(&["fleet"], &[])?)?;
+        let told = answer.pointer("/all/nodes").is_some_and(Value::is_u64)
+            && answer.get("even").is_some_and(Value::is_boolean);
+        if told { Ok(answer) } else { Err(self.strange()) }
+    }
+
+    /// How far a commit has come; nothing where no node has ever had or seen it.
+    pub(super) fn rollout(&self, commit: &str) -> Result<Option<Value>, Failure> {
+        let (status, body) = self.answer(self.url(&["rollout", commit], &[])?)?;
+        if status == 404 {
+            return Ok(None);
+        }
+        let answer = self.judge(status, body)?;
+        let told = answer.pointer("/all/in_force").is_some_and(Value::is_u64);
+        if told { Ok(Some(answer)) } else { Err(self.strange()) }
+    }
+
     fn url(&self, path: &[&str], params: &[(&str, &str)]) -> Result<Url, Failure> {
         let mut url = Url::parse(&self.base).map_err(|error| Failure::wrong(&error))?;
         if let Ok(mut parts) = url.path_segments_mut() {
@@ -156,12 +175,21 @@ impl Hub {
     }
 
     fn ask(&self, url: Url) -> Result<Value, Failure> {
+        let (status, body) = self.answer(url)?;
+        self.judge(status, body)
+    }
+
+    /// The status, and the body where it is JSON.
+    fn answer(&self, url: Url) -> Result<(u16, Option<Value>), Failure> {
         let (status, body) = self.runtime.block_on(self.get(url)).map_err(|error| {
             let why = evenkeel_core::chain(&error.without_url());
             Failure::Away(format!("no hub answers on {}: {why}", self.base))
         })?;
         let body = body.ok_or_else(|| Failure::Wrong(format!("{} answers too much", self.base)))?;
-        let body: Option<Value> = serde_json::from_slice(&body).ok();
+        Ok((status, serde_json::from_slice(&body).ok()))
+    }
+
+    fn judge(&self, status: u16, body: Option<Value>) -> Result<Value, Failure> {
         if (200..300).contains(&status) {
             return body.ok_or_else(|| self.strange());
         }

@@ -7,6 +7,8 @@ mod apply;
 mod doctor;
 mod fleet;
 mod fleet_hub;
+mod fleet_rollout;
+mod fleet_status;
 mod load;
 mod look;
 mod man;

@@ -3,12 +3,14 @@
 use super::list::Params;
 use super::{Hub, Problem};
 use crate::drifts::{self, Closed, Lately, Open};
-use crate::roll::Filter;
+use crate::liveness;
+use crate::roll::{Filter, TierTally};
 use crate::rollout::{self, Rollout};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use evenkeel_report::Status;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -16,6 +18,9 @@ use std::sync::Arc;
 
 /// How many drifts that were closed are told.
 const CLOSED: usize = 200;
+
+/// How many commits the fleet's answer has.
+const COMMITS: usize = 100;
 
 /// What a question about drift is narrowed by: the filter of nodes, and a part of an item's id.
 pub(super) fn narrow(params: Result<Params, QueryRejection>) -> Result<(Filter, String), Problem> {
@@ -65,6 +70,78 @@ pub(super) async fn drift(
         let open = drifts::of(look, &filter, &item, &lately)?;
         let closed = lately.closed(look.view, look.roll, CLOSED)?;
         Ok(DriftJson { open, closed, closed_cut: lately.cut() })
+    });
+    Ok(Json(answer.await?))
+}
+
+/// How one tier stands, or the whole fleet.
+#[derive(Debug, Serialize, JsonSchema)]
+struct Standing {
+    /// How many nodes there are.
+    nodes: usize,
+    /// How many of them are not even.
+    uneven: usize,
+    /// How many of them are online, late, silent and so on.
+    liveness: BTreeMap<&'static str, usize>,
+    /// How many items are pending, non-compliant or in error.
+    open: BTreeMap<&'static str, u64>,
+    /// How many nodes have the newest commit that they have seen in force.
+    synced: usize,
+    /// How many refuse it.
+    refusing: usize,
+}
+
+impl Standing {
+    fn new(tally: &TierTally) -> Self {
+        let open = [Status::Pending, Status::NonCompliant, Status::Error].map(Status::word);
+        Self {
+            nodes: tally.nodes,
+            uneven: tally.uneven,
+            liveness: liveness::ALL.map(liveness::word).into_iter().zip(tally.liveness).collect(),
+            open: open.into_iter().zip(tally.open).collect(),
+            synced: tally.synced,
+            refusing: tally.refusing,
+        }
+    }
+}
+
+/// How the whole fleet stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Fleet")]
+pub(super) struct FleetJson {
+    /// Whether every node is even.
+    even: bool,
+    /// Over every tier.
+    all: Standing,
+    /// By tier.
+    tiers: BTreeMap<String, Standing>,
+    /// How many nodes have which commit in force; most first, up to a hundred.
+    commits: Vec<InForce>,
+}
+
+/// One commit.
+#[derive(Debug, Serialize, JsonSchema)]
+struct InForce {
+    /// The commit.
+    commit: String,
+    /// How many nodes have it in force.
+    nodes: usize,
+}
+
+pub(super) async fn fleet(State(hub): State<Arc<Hub>>) -> Result<Json<FleetJson>, Problem> {
+    let answer = hub.look(|look| {
+        let tally = look.tally()?;
+        let known = tally.commits.iter().filter_map(|(commit, nodes)| Some((commit.as_deref()?, *nodes)));
+        let tiers = tally.tiers.iter().map(|(name, tier)| (name.to_string(), Standing::new(tier)));
+        Ok(FleetJson {
+            even: tally.all.uneven == 0,
+            all: Standing::new(&tally.all),
+            tiers: tiers.collect(),
+            commits: known
+                .take(COMMITS)
+                .map(|(commit, nodes)| InForce { commit: commit.to_owned(), nodes })
+                .collect(),
+        })
     });
     Ok(Json(answer.await?))
 }

@@ -255,6 +255,7 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/api/v1/outbox", get(telling::outbox))
         .route("/v1/enroll", post(enroll::enroll))
         .route("/v1/renew", post(enroll::renew))
+        .route("/api/v1/fleet", get(fleet::fleet))
         .route("/api/v1/drift", get(fleet::drift))
         .route("/api/v1/rollout/{commit}", get(fleet::rollout))
         .route("/api/v1/nodes", get(list::nodes))

@@ -74,6 +74,7 @@ pub const NEEDS: &[(&str, &[(Way, Need)])] = &[
     ("/api/v1/silences", &[(Read, READ), (Post, ACT)]),
     ("/api/v1/silences/{id}", &[(Delete, ACT)]),
     ("/api/v1/outbox", &[(Read, READ)]),
+    ("/api/v1/fleet", &[(Read, READ)]),
     ("/api/v1/drift", &[(Read, READ)]),
     ("/api/v1/rollout/{commit}", &[(Read, READ)]),
     ("/api/v1/nodes", &[(Read, READ)]),

@@ -167,6 +167,13 @@ pub(super) const OPERATIONS: &[Operation] = &[
         ..READ
     },
     Operation {
+        path: "/api/v1/fleet",
+        id: "getFleet",
+        summary: "How the whole fleet stands",
+        answer: Some(of::<fleet::FleetJson>),
+        ..READ
+    },
+    Operation {
         path: "/api/v1/drift",
         id: "getDrift",
         summary: "What is off across the fleet, and what was put right within the hour",

@@ -73,12 +73,20 @@ fn hear(doc: &mut NodeDoc, told: &Told<'_>) -> bool {
         return false;
     }
     doc.voice = voice;
-    doc.node.clone_from(told.node);
-    doc.agent.clone_from(told.agent);
-    doc.spec.clone_from(told.spec);
+    renew(&mut doc.node, told.node);
+    renew(&mut doc.agent, told.agent);
+    doc.spec.age_s = told.spec.age_s;
+    renew(&mut doc.spec, told.spec);
     doc.counts = *told.counts;
     told.digest.clone_into(&mut doc.digest_told);
     true
+}
+
+/// Takes over what is another. Mostly nothing is, and to compare costs less than to copy.
+fn renew<T: Clone + PartialEq>(old: &mut T, new: &T) {
+    if old != new {
+        old.clone_from(new);
+    }
 }
 
 /// Counts what never came in the current epoch, and compares the two digests.

@@ -11,6 +11,9 @@ use askama::Template;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+/// The most rows of a part: a large fleet has a list for programs.
+const ROWS: usize = 200;
+
 /// Something that may be done to a row, as one button.
 struct Button {
     /// Where its form goes.
@@ -49,7 +52,21 @@ struct Part {
     title: &'static str,
     none: &'static str,
     how: &'static str,
+    /// How many there are; the first [`ROWS`] are shown.
+    count: usize,
     rows: Vec<Row>,
+}
+
+impl Part {
+    fn new<T>(
+        id: &'static str,
+        title: &'static str,
+        none: &'static str,
+        how: &'static str,
+        (all, row): (&[T], impl Fn(&T) -> Row),
+    ) -> Self {
+        Self { id, title, none, how, count: all.len(), rows: all.iter().take(ROWS).map(row).collect() }
+    }
 }
 
 #[derive(Template)]
@@ -81,8 +98,8 @@ pub(crate) fn admin(
     let [members, _, people, ..] = parts.as_slice() else { return Ok(Ok(String::new())) };
     let title = format!(
         "{} and {} let in",
-        words::count(members.rows.len(), "certificate", "certificates"),
-        words::count(people.rows.len(), "account", "accounts")
+        words::count(members.count, "certificate", "certificates"),
+        words::count(people.count, "account", "accounts")
     );
     Ok(Admin { top: Top::of(who), title, parts }.render())
 }
@@ -117,13 +134,13 @@ fn members(registry: &dyn Registry, now: i64) -> Result<Part> {
         let buttons = if one.newest { deeds(one) } else { vec![] };
         Row::new(&one.name, standing(one, now), about).with(buttons)
     };
-    Ok(Part {
-        id: "members",
-        title: "Members",
-        none: "No node was given a certificate.",
-        how: "evenkeel-hub node ban|unban|remove NAME",
-        rows: registry.certificates()?.iter().map(row).collect(),
-    })
+    Ok(Part::new(
+        "members",
+        "Members",
+        "No node was given a certificate.",
+        "evenkeel-hub node ban|unban|remove NAME",
+        (&registry.certificates()?, row),
+    ))
 }
 
 fn tokens(registry: &dyn Registry, now: i64) -> Result<Part> {
@@ -146,13 +163,13 @@ fn tokens(registry: &dyn Registry, now: i64) -> Result<Part> {
         let buttons = if token.revoked { vec![] } else { vec![revoke] };
         Row::new(&token.id, state(token, now), about).with(buttons)
     };
-    Ok(Part {
-        id: "tokens",
-        title: "Tokens that let nodes in",
-        none: "There is none.",
-        how: "evenkeel-hub token create|revoke",
-        rows: registry.tokens()?.iter().map(row).collect(),
-    })
+    Ok(Part::new(
+        "tokens",
+        "Tokens that let nodes in",
+        "There is none.",
+        "evenkeel-hub token create|revoke",
+        (&registry.tokens()?, row),
+    ))
 }
 
 fn people(accounts: &dyn Accounts) -> Result<Part> {
@@ -164,13 +181,13 @@ fn people(accounts: &dyn Accounts) -> Result<Part> {
             vec![("may", described(account)), ("since", when(account.made))],
         )
     };
-    Ok(Part {
-        id: "accounts",
-        title: "Accounts",
-        none: "There is none.",
-        how: "evenkeel-hub user add|password|remove NAME",
-        rows: all.iter().map(row).collect(),
-    })
+    Ok(Part::new(
+        "accounts",
+        "Accounts",
+        "There is none.",
+        "evenkeel-hub user add|password|remove NAME",
+        (&all, row),
+    ))
 }
 
 fn passes(accounts: &dyn Accounts, now: i64) -> Result<Part> {
@@ -185,13 +202,13 @@ fn passes(accounts: &dyn Accounts, now: i64) -> Result<Part> {
     };
     let mut all = accounts.passes()?;
     all.retain(|pass| pass.kind == PassKind::Token || is_good(pass, now));
-    Ok(Part {
-        id: "passes",
-        title: "Sessions, and tokens of the API",
-        none: "There is none.",
-        how: "evenkeel-hub user token NAME, evenkeel-hub user revoke ID",
-        rows: all.iter().map(row).collect(),
-    })
+    Ok(Part::new(
+        "passes",
+        "Sessions, and tokens of the API",
+        "There is none.",
+        "evenkeel-hub user token NAME, evenkeel-hub user revoke ID",
+        (&all, row),
+    ))
 }
 
 fn held(slots: &Slots) -> Result<Part> {
@@ -209,13 +226,14 @@ fn held(slots: &Slots) -> Result<Part> {
         };
         Row::new(&slot.id, "held", about).with(vec![free])
     };
-    Ok(Part {
-        id: "slots",
-        title: "Slots that are held",
-        none: "None is held.",
-        how: "evenkeel-hub slots free GROUP ID",
-        rows: slots.held()?.values().flatten().map(row).collect(),
-    })
+    let all: Vec<_> = slots.held()?.into_values().flatten().collect();
+    Ok(Part::new(
+        "slots",
+        "Slots that are held",
+        "None is held.",
+        "evenkeel-hub slots free GROUP ID",
+        (&all, row),
+    ))
 }
 
 /// A line of the log as it is shown.

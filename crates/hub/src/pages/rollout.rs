@@ -131,7 +131,7 @@ fn branch(look: &Look<'_>, commit: &str) -> Result<String> {
     Ok(rows.first().map(|row| words::shown(&row.doc.spec.branch)).unwrap_or_default())
 }
 
-/// "main@3f2c1a in force on 42/42, p99 38 s, 1 silent".
+/// "main@3f2c1a in force on 42/42, p99 38 s, 1 silent, 3 elsewhere".
 fn sentence(rollout: &Rollout, branch: &str) -> String {
     let name = short(&words::shown(&rollout.commit));
     let name = if branch.is_empty() { name } else { format!("{branch}@{name}") };
@@ -141,7 +141,8 @@ fn sentence(rollout: &Rollout, branch: &str) -> String {
     if let Some(p99) = rollout.p99_ms.filter(|_| all.of > 1) {
         told = format!("{told}, p99 {}", words::lasting(p99));
     }
-    for (count, word) in [(all.refused, "refused it"), (all.silent, "silent")] {
+    let elsewhere = all.nodes - all.of;
+    for (count, word) in [(all.refused, "refused it"), (all.silent, "silent"), (elsewhere, "elsewhere")] {
         if count > 0 {
             told = format!("{told}, {} {word}", words::thousands(count));
         }

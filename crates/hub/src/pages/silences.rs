@@ -6,11 +6,10 @@ use crate::accounts::Who;
 use crate::http::address;
 use crate::store::Result;
 use crate::store::telling::{Silence, Telling};
-use crate::tell::silence::{is_within, word};
+use crate::tell::silence::{KEEP_MS, is_within, word};
 use askama::Template;
 
-/// For how long one that has ended is shown (ms), and how many of them.
-const LATELY_MS: i64 = 7 * 86_400_000;
+/// How many of those that have ended are shown.
 const LATELY: usize = 50;
 
 /// How long a silence may be made to last: as the form sends it, and in words.
@@ -106,7 +105,7 @@ pub(crate) fn silences(
     now: i64,
 ) -> Result<Page> {
     let top = Top::of(who);
-    let all = telling.silences(now.saturating_sub(LATELY_MS))?;
+    let all = telling.silences(now.saturating_sub(KEEP_MS))?;
     let (on, over): (Vec<_>, Vec<_>) = all.iter().partition(|one| one.until > now);
     let line = |one: &&Silence| Line::new(one, &top, who, now);
     let title = match on.len() {

@@ -154,10 +154,15 @@ impl Roll {
 
     fn drop_lines<'a>(&self, keys: impl Iterator<Item = &'a i64>) {
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        let mut changed = false;
         for key in keys {
             if let Some(place) = lines.by_key.remove(key) {
-                lines.by_name.remove(&place);
+                changed |= lines.by_name.remove(&place).is_some();
             }
+        }
+        drop(lines);
+        if changed {
+            self.changed.send_modify(|count| *count += 1);
         }
     }
 

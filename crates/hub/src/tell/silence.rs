@@ -17,6 +17,8 @@ pub const LONGEST: Duration = Duration::from_hours(90 * 24);
 
 /// The most that may be in force at once: each is looked at for every piece of news.
 pub const MOST: i64 = 1_000;
+/// For how long one that has ended is kept, to be looked at (ms): 7 days.
+pub const KEEP_MS: i64 = 7 * 86_400_000;
 /// How long a pattern may be, and what is said of it (characters).
 const LONG: usize = 500;
 

@@ -2,7 +2,7 @@
 
 use super::pack::{Pack, PackJson};
 use crate::store::telling::News;
-use crate::store::{HistoryRow, ItemRow, NodeDoc, Place, Ranges, SPEC_ITEM, Voice};
+use crate::store::{HistoryRow, ItemRow, NodeDoc, Place, Ranges, SPEC_ITEM};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -166,10 +166,10 @@ impl Known {
     /// Takes over `doc`, and notes which part of it is another.
     pub(super) fn tell(&mut self, doc: &NodeDoc) {
         self.changed.pulse = true;
-        if !self.changed.doc {
-            self.changed.doc = self.doc.as_ref().is_none_or(|old| bare(old) != bare(doc));
+        if !self.doc.as_mut().is_some_and(|old| like(old, doc)) {
+            self.changed.doc = true;
+            self.doc = Some(doc.clone());
         }
-        self.doc = Some(doc.clone());
     }
 
     pub(super) fn haunt(&mut self, id: &str) {
@@ -234,9 +234,9 @@ pub(super) fn alone(row: &HistoryRow) -> Pack {
     pack
 }
 
-/// What a heartbeat does not change.
-fn bare(doc: &NodeDoc) -> NodeDoc {
-    let mut doc = NodeDoc { last_seen: 0, voice: Voice::default(), beat: None, ..doc.clone() };
-    doc.spec.age_s = None;
-    doc
+/// Takes over what every heartbeat changes; whether the two are alike then.
+fn like(old: &mut NodeDoc, new: &NodeDoc) -> bool {
+    (old.last_seen, old.voice, old.spec.age_s) = (new.last_seen, new.voice, new.spec.age_s);
+    old.beat.clone_from(&new.beat);
+    old == new
 }

@@ -8,7 +8,7 @@ use crate::store::Result;
 use crate::store::acts::Act;
 use crate::store::registry::{Mark, Token};
 use crate::store::telling::Silence;
-use crate::tell::silence::MOST;
+use crate::tell::silence::{KEEP_MS, MOST};
 
 fn told(link: &Link, doing: &'static str, text: &'static str, with: Values<'_>) -> Result<bool> {
     Ok(!rows(link, doing, text, with)?.is_empty())
@@ -52,6 +52,8 @@ pub(super) fn apply(link: &Link, act: &Act) -> Result<bool> {
                         ON CONFLICT (id) DO NOTHING RETURNING id";
             let body = json(silence, "silence")?;
             let Silence { id, until, made, .. } = silence;
+            let old = made - KEEP_MS;
+            rows(link, "forgetting silences", "DELETE FROM silences WHERE until < $1", &[&old])?;
             told(link, "keeping a silence", text, &[id, until, &body, made, &MOST])
         }
         Act::EndSilence { id, at, by } => end_silence(link, id, *at, by),

@@ -6,7 +6,7 @@ use crate::store::Result;
 use crate::store::acts::Act;
 use crate::store::registry::{Mark, Token};
 use crate::store::telling::Silence;
-use crate::tell::silence::MOST;
+use crate::tell::silence::{KEEP_MS, MOST};
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 fn run(tx: &Connection, doing: &'static str, text: &str, with: impl Params) -> Result<bool> {
@@ -43,6 +43,7 @@ pub(super) fn apply(tx: &Connection, act: &Act) -> Result<bool> {
                         WHERE (SELECT count(*) FROM silences WHERE until > ?4) < ?5";
             let body = json(silence, "silence")?;
             let Silence { id, until, made, .. } = silence;
+            run(tx, "forgetting silences", "DELETE FROM silences WHERE until < ?1", [made - KEEP_MS])?;
             run(tx, "keeping a silence", text, params![id, until, body, made, MOST])
         }
         Act::EndSilence { id, at, by } => end_silence(tx, id, *at, by),
