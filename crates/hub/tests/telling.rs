@@ -356,6 +356,16 @@ async fn a_node_that_is_silent_is_told_and_so_is_that_it_is_back(kind: Kind) {
     hub.send(&[alive()]).await;
     let back = there.wait(2).await[1].json();
     assert_eq!((&back["data"]["summary"], &back["data"]["open"]), (&json!("mw1 is back"), &json!(false)));
+    assert_eq!(there.wait(3).await[2].json()["data"]["summary"], "mw1 is silent");
+    let removing = Command::new(env!("CARGO_BIN_EXE_evenkeel-hub"))
+        .args(["node", "--store", &at.url(), "remove", "mw1"])
+        .status();
+    assert!(removing.unwrap().success());
+    let over = there.wait(4).await[3].json();
+    assert_eq!(
+        (&over["data"]["summary"], &over["data"]["nodes"][0]["node"], &over["data"]["open"]),
+        (&json!("mw1 was taken out"), &json!("mw1"), &json!(false))
+    );
 }
 
 async fn a_refused_commit_is_told_in_slack_and_calls_nobody(kind: Kind) {
