@@ -8,7 +8,8 @@ use crate::store::accounts::{Accounts, Change, Entry};
 use crate::store::acts::Act;
 use crate::store::registry::{Issued, Mark, Registry, Token};
 use evenkeel_report::Timestamp;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -103,22 +104,95 @@ pub fn create(book: &dyn Accounts, wanted: &Wanted, by: &Actor) -> Result<(Strin
     Ok((id, secret))
 }
 
+/// A token that lets nodes in, as a program sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Token")]
+pub struct TokenJson {
+    /// What it is called; no secret.
+    id: String,
+    /// A glob over the names that it lets in.
+    nodes: String,
+    /// What such a node must say of itself.
+    labels: BTreeMap<String, String>,
+    /// When it was made.
+    made: String,
+    /// When it ends.
+    until: String,
+    /// How many it lets in.
+    uses: u32,
+    /// How many it has let in.
+    used: u32,
+    /// Whether it still lets anybody in.
+    #[schemars(extend("enum" = ["good", "revoked", "expired", "used_up"]))]
+    state: &'static str,
+}
+
+/// Every token, for a program.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn token_rows(registry: &dyn Registry, now: i64) -> Result<Vec<TokenJson>, StoreError> {
+    let row = |token: Token| TokenJson {
+        state: state(&token, now),
+        id: token.id,
+        nodes: token.nodes,
+        labels: token.labels,
+        made: when(token.made),
+        until: when(token.until),
+        uses: token.uses,
+        used: token.used,
+    };
+    Ok(registry.tokens()?.into_iter().map(row).collect())
+}
+
+/// A certificate of a node, as a program sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Member")]
+pub struct MemberJson {
+    /// The node's name.
+    node: String,
+    /// The certificate's serial number, in hex.
+    serial: String,
+    /// Until when it holds.
+    until: String,
+    /// The token that let it in.
+    token: String,
+    /// The source that it speaks as.
+    source: Option<String>,
+    /// Whether it is listened to.
+    #[schemars(extend("enum" = ["good", "banned", "removed", "expired", "replaced"]))]
+    state: &'static str,
+}
+
+/// Every certificate, for a program.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn node_rows(registry: &dyn Registry, now: i64) -> Result<Vec<MemberJson>, StoreError> {
+    let row = |one: Issued| MemberJson {
+        state: standing(&one, now),
+        node: one.name,
+        serial: one.serial,
+        until: when(one.until),
+        token: one.token,
+        source: one.source,
+    };
+    Ok(registry.certificates()?.into_iter().map(row).collect())
+}
+
+fn json_line(rows: &impl Serialize) -> String {
+    serde_json::to_string(rows).unwrap_or_default() + "\n"
+}
+
 /// Every token, for a person or a program.
 ///
 /// # Errors
 /// When the store cannot be read.
 pub fn tokens(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, StoreError> {
-    let tokens = registry.tokens()?;
     if as_json {
-        let all: Vec<_> = tokens
-            .iter()
-            .map(|token| {
-                json!({"id": token.id, "nodes": token.nodes, "labels": token.labels, "made": when(token.made),
-                       "until": when(token.until), "uses": token.uses, "used": token.used, "state": state(token, now)})
-            })
-            .collect();
-        return Ok(format!("{}\n", serde_json::Value::from(all)));
+        return Ok(json_line(&token_rows(registry, now)?));
     }
+    let tokens = registry.tokens()?;
     let mut text = String::new();
     for token in &tokens {
         let labels = label_text(&token.labels);
@@ -157,17 +231,10 @@ pub fn revoke(book: &dyn Accounts, id: &str, by: &Actor) -> Result<(), AdminErro
 /// # Errors
 /// When the store cannot be read.
 pub fn nodes(registry: &dyn Registry, as_json: bool, now: i64) -> Result<String, StoreError> {
-    let all = registry.certificates()?;
     if as_json {
-        let all: Vec<_> = all
-            .iter()
-            .map(|one| {
-                json!({"node": one.name, "serial": one.serial, "until": when(one.until), "token": one.token,
-                       "source": one.source, "state": standing(one, now)})
-            })
-            .collect();
-        return Ok(format!("{}\n", serde_json::Value::from(all)));
+        return Ok(json_line(&node_rows(registry, now)?));
     }
+    let all = registry.certificates()?;
     let mut text = String::new();
     for one in &all {
         let Issued { name, serial, token, .. } = one;

@@ -1,5 +1,6 @@
 //! `hub.yaml`: strict, and every error at its line. Command line over environment over file over default.
 
+use crate::oidc::Oidc;
 use crate::slots::is_group;
 use crate::store::postgres::Address;
 use crate::tell::sinks::Sink;
@@ -41,6 +42,8 @@ pub struct File {
     pub sinks: Vec<Sink>,
     /// How people reach the pages: `https://hub.example.org`.
     pub public_url: Option<String>,
+    /// Who else has accounts for this hub.
+    pub oidc: Option<Oidc>,
 }
 
 impl Default for File {
@@ -56,6 +59,7 @@ impl Default for File {
             slots: BTreeMap::new(),
             sinks: vec![],
             public_url: None,
+            oidc: None,
         }
     }
 }
@@ -135,6 +139,8 @@ pub struct Config {
     pub sinks: Vec<Sink>,
     /// How people reach the pages.
     pub public_url: Option<String>,
+    /// Who else has accounts for this hub.
+    pub oidc: Option<Oidc>,
 }
 
 /// What is wrong with a configuration.
@@ -217,6 +223,9 @@ pub enum ConfigError {
         /// What is wrong.
         why: String,
     },
+    /// Nobody could sign in by the provider.
+    #[error("oidc: {0}")]
+    Oidc(String),
     /// `public_url` is no address.
     #[error("public_url: {url:?} is no address; write for example https://hub.example.org")]
     PublicUrl {
@@ -294,6 +303,9 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
         return Err(ConfigError::Slots { group: group.clone(), slots });
     }
     told(&file.sinks, file.public_url.as_deref())?;
+    if let Some(oidc) = &file.oidc {
+        oidc.check(file.public_url.as_deref()).map_err(ConfigError::Oidc)?;
+    }
     Ok(Config {
         listen,
         tls,
@@ -305,6 +317,7 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
         slots: file.slots,
         sinks: file.sinks,
         public_url: file.public_url,
+        oidc: file.oidc,
     })
 }
 
@@ -325,14 +338,16 @@ fn told(sinks: &[Sink], public_url: Option<&str>) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// Whether every sink has what it needs: a mistake is better found when the hub starts than when somebody is to be told.
+/// Whether every sink and the provider have the files that they need: a mistake is better found when the hub starts than
+/// when somebody is to be told or wants to sign in.
 ///
 /// # Errors
 /// Which has not, and what.
-pub fn try_sinks(config: &Config) -> Result<(), ConfigError> {
+pub fn try_files(config: &Config) -> Result<(), ConfigError> {
     config.sinks.iter().try_for_each(|sink| {
         sink.try_files().map_err(|why| ConfigError::Sink { name: sink.name.clone(), why })
-    })
+    })?;
+    config.oidc.as_ref().map_or(Ok(()), |oidc| oidc.try_files().map_err(ConfigError::Oidc))
 }
 
 /// The store that `text` names, on a command line of these arguments.
@@ -356,91 +371,4 @@ fn addresses(key: &'static str, text: String) -> Result<Vec<SocketAddr>, ConfigE
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{File, Location, Overrides, parse, settle};
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let why = parse("listen: 127.0.0.1:1\nkeep_day: 3\n", "hub.yaml").unwrap_err().to_string();
-        assert!(why.starts_with("hub.yaml:2: "), "{why}");
-        assert!(why.contains("keep_day"), "{why}");
-    }
-
-    #[test]
-    fn a_key_that_is_there_twice_is_refused() {
-        let why = parse("keep_days: 3\nkeep_days: 4\n", "hub.yaml").unwrap_err().to_string();
-        assert!(why.starts_with("hub.yaml:2: "), "{why}");
-    }
-
-    #[test]
-    fn a_file_of_comments_is_the_defaults() {
-        assert_eq!(parse("# nothing\n\n", "hub.yaml").unwrap(), File::default());
-    }
-
-    #[test]
-    fn plain_http_beyond_the_machine_is_refused_until_it_is_asked_for() {
-        let file = File { listen: "0.0.0.0:8484".to_owned(), ..File::default() };
-        let why = settle(file.clone(), Overrides::default()).unwrap_err().to_string();
-        assert!(why.contains("plain HTTP") && why.contains("--insecure-listen"), "{why}");
-        assert!(settle(file.clone(), Overrides { insecure_listen: true, ..Overrides::default() }).is_ok());
-        assert!(settle(File { allow_plain_http: true, ..file }, Overrides::default()).is_ok());
-    }
-
-    #[test]
-    fn with_tls_other_machines_may_come_and_the_pages_stay_at_home() {
-        let tls = Some("/etc/evenkeel/hub".into());
-        let file = File { listen: "0.0.0.0:8443".to_owned(), tls, ..File::default() };
-        assert!(settle(file.clone(), Overrides::default()).unwrap().pages.is_empty());
-        let pages = |at: &str| File { listen_pages: Some(at.to_owned()), ..file.clone() };
-        assert_eq!(settle(pages("[::1]:80"), Overrides::default()).unwrap().pages.len(), 1);
-        let why = settle(pages("0.0.0.0:80"), Overrides::default()).unwrap_err().to_string();
-        assert!(why.starts_with("listen_pages: 0.0.0.0:80"), "{why}");
-        let why = settle(File { tls: None, ..pages("[::1]:80") }, Overrides::default()).unwrap_err();
-        assert!(why.to_string().contains("listen_pages"), "{why}");
-    }
-
-    #[test]
-    fn the_command_line_is_over_the_file() {
-        let over = Overrides {
-            listen: Some("[::1]:9".to_owned()),
-            store: Some("sqlite:x.db".to_owned()),
-            ..Overrides::default()
-        };
-        let config = settle(File::default(), over).unwrap();
-        assert_eq!(config.listen, ["[::1]:9".parse().unwrap()]);
-        assert_eq!(config.store, Location::Sqlite("x.db".into()));
-    }
-
-    #[test]
-    fn a_password_may_stand_in_the_file_and_not_on_the_command_line() {
-        let url = "postgres://hub:canary@127.0.0.1/fleet";
-        let file = File { store: url.to_owned(), ..File::default() };
-        let config = settle(file.clone(), Overrides::default()).unwrap();
-        assert!(!format!("{config:?} {}", config.store).contains("canary"));
-        let over = Overrides { arguments: vec![format!("--store={url}")], ..Overrides::default() };
-        let why = settle(file, over).unwrap_err().to_string();
-        assert!(why.contains("PGPASSFILE") && !why.contains("canary"), "{why}");
-    }
-
-    #[test]
-    fn a_group_has_a_name_and_at_least_one_slot() {
-        let file = parse("slots: {middleware: 2}\n", "hub.yaml").unwrap();
-        assert_eq!(settle(file, Overrides::default()).unwrap().slots["middleware"], 2);
-        for bad in ["slots: {middleware: 0}\n", "slots: {'a b': 1}\n"] {
-            assert!(settle(parse(bad, "hub.yaml").unwrap(), Overrides::default()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_store_or_an_address_that_is_none_says_what_to_write() {
-        let wrong = |listen: &str, store: &str| {
-            let file = File { listen: listen.to_owned(), store: store.to_owned(), ..File::default() };
-            settle(file, Overrides::default()).unwrap_err().to_string()
-        };
-        assert!(wrong("8484", "sqlite:x").contains("127.0.0.1:8484"));
-        assert!(wrong("127.0.0.1:1", "mysql://x").contains("sqlite:PATH"));
-        let why = wrong("127.0.0.1:1", "postgres://hub:canary@db1/fleet");
-        assert!(why.contains("sslmode=verify-full") && !why.contains("canary"), "{why}");
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@ use crate::look::Look;
 use crate::roll::{Filter, Line, Roll};
 use crate::store::{HistoryRow, ItemRow, Result, SPEC_ITEM, View};
 use evenkeel_report::{Drift, Status, Timestamp, Writer};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -25,7 +26,7 @@ const FLAPS: usize = 3;
 const SEARCHED: usize = 200;
 
 /// A node, as far as it has to be found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct NodeRef {
     /// Its name.
     pub name: String,
@@ -40,7 +41,8 @@ impl From<&Line> for NodeRef {
 }
 
 /// One drift, and every node that has it: same item, same status, same values in the same layers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "DriftGroup")]
 pub struct Group {
     /// The item.
     pub item: String,
@@ -67,7 +69,8 @@ pub struct Group {
 }
 
 /// Every open drift.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
+#[schemars(rename = "OpenDrifts")]
 pub struct Open {
     /// How many items are open.
     pub items: usize,
@@ -80,7 +83,8 @@ pub struct Open {
 }
 
 /// A drift that was closed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "ClosedDrift")]
 pub struct Closed {
     /// The node.
     pub node: NodeRef,

@@ -23,6 +23,7 @@ pub mod liveness;
 mod look;
 pub mod merge;
 pub mod metrics;
+pub mod oidc;
 mod pages;
 pub mod quota;
 pub mod roll;

@@ -260,7 +260,7 @@ fn end(ended: Result<(), String>) -> ExitCode {
 
 fn serve(args: Serve) -> ExitCode {
     log();
-    match settle(args).and_then(|config| config::try_sinks(&config).map(|()| config)) {
+    match settle(args).and_then(|config| config::try_files(&config).map(|()| config)) {
         Ok(config) => end(run(&config)),
         Err(why) => bad(&why),
     }

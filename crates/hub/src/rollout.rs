@@ -4,7 +4,8 @@
 use crate::liveness::{self, HubTimes};
 use crate::roll::{Line, Roll};
 use crate::store::{Result, View};
-use evenkeel_report::{Liveness, Timestamp};
+use evenkeel_report::{Liveness, Sync, Timestamp};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use std::collections::BTreeMap;
 const NAMED: usize = 100;
 
 /// How many nodes of a tier have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, JsonSchema)]
 pub struct Reach {
     /// How many nodes there are, also those that have seen nothing of it or have gone on to another.
     pub nodes: usize,
@@ -27,7 +28,8 @@ pub struct Reach {
 }
 
 /// A node that has seen the commit and has another in force.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "NodeBehind")]
 pub struct Behind {
     /// Its name.
     pub name: String,
@@ -36,15 +38,17 @@ pub struct Behind {
     /// Its tier.
     pub tier: String,
     /// How its spec stands.
+    #[schemars(with = "Sync")]
     pub sync: &'static str,
     /// Whether it is heard of.
+    #[schemars(with = "Liveness")]
     pub liveness: &'static str,
     /// The commit in force.
     pub commit: Option<String>,
 }
 
 /// How far a commit has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rollout {
     /// The commit.
     pub commit: String,

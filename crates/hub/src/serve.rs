@@ -6,6 +6,7 @@ use crate::config::{Config, Location};
 use crate::door::{self, TlsError};
 use crate::http::{Hub, LISTENERS, router};
 use crate::metrics::Metrics;
+use crate::oidc::Provider;
 use crate::quota::Quota;
 use crate::roll::{Roll, Rolled};
 use crate::slots::Slots;
@@ -105,7 +106,9 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     store.note_up(clock())?;
     let (view, registry, slots) = (view_of(at)?, registry_of(at)?, slots_of(at, config.slots.clone())?);
     let telling = telling_of(at)?;
-    let accounts = Desk::new(accounts_at(at)?);
+    let provider = provider(config)?;
+    let mut accounts = Desk::new(accounts_at(at)?);
+    accounts.elsewhere = provider.is_some();
     let metrics = Arc::new(Metrics::default());
     let roll = Arc::new(Roll::load(view.as_ref())?);
     let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
@@ -129,6 +132,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         registry,
         admissions: Arc::default(),
         accounts,
+        provider,
         authority,
         certificate_life,
         quota,
@@ -139,6 +143,13 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         up_before,
     });
     Ok(Served { hub, writer: thread })
+}
+
+/// Who else has accounts for this hub.
+fn provider(config: &Config) -> Result<Option<Provider>, ServeError> {
+    let (Some(oidc), Some(home)) = (&config.oidc, &config.public_url) else { return Ok(None) };
+    let made = Provider::new(oidc.clone(), home);
+    made.map(Some).map_err(|why| ServeError::Start(std::io::Error::other(format!("oidc: {why}"))))
 }
 
 /// The store at `at`, made where it is missing.

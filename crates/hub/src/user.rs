@@ -125,6 +125,9 @@ pub(crate) fn user(store: &dyn Accounts, command: UserCommand, now: i64) -> Done
         UserCommand::List => list(store),
         UserCommand::Password { name, from } => {
             known(store, &name)?;
+            if !is_name(&name) {
+                return Err(format!("{name} signs in at the provider and has no password here").into());
+            }
             let hash = password::hash(&asked(&from, true)?)?;
             let line = entry("account_password", &name, now);
             done(store.change(&Change::Password { name: name.clone(), hash }, &line)?, || nobody(&name))

@@ -6,6 +6,7 @@
 use evenkeel_report::{
     Event, HEARTBEAT_V1, Heartbeat, Item, REPORT_CAP, REPORT_V1, Report, Seq, VALUE_CAP, event_id,
 };
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -65,7 +66,8 @@ pub enum Kind {
 }
 
 /// An event that reads and is not taken.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, JsonSchema)]
+#[schemars(rename = "RefusedEvent")]
 pub struct Refused {
     /// The event's id.
     pub id: String,

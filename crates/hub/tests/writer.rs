@@ -89,6 +89,7 @@ async fn lab(path: &Path) -> Lab {
         registry: Arc::new(SqliteRegistry::open(path).unwrap()),
         admissions: Arc::default(),
         accounts: evenkeel_hub::accounts::Desk::new(Arc::new(SqliteAccounts::open(path).unwrap())),
+        provider: None,
         authority: None,
         certificate_life: CERTIFICATE_LIFE,
         quota: Quota::new(10),

@@ -10,6 +10,7 @@ pub const HEARTBEAT_V1: &str = "dev.evenkeel.heartbeat.v1";
 
 /// One CloudEvent. `source` and `id` together are the idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Event<T> {
     /// Always `1.0`.
     pub specversion: String,

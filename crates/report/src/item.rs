@@ -76,8 +76,24 @@ impl<'de> Deserialize<'de> for Layer {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Layer {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Layer".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "pattern": "^(file:.*|kernel|daemon|socket|mount|unit)$",
+            "description": "Where a value was looked at: a file with its path, the running kernel, a running daemon, an open \
+                            connection, the mount table, a systemd unit."
+        })
+    }
+}
+
 /// One thing that differs from what is desired.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Drift {
     /// Which attribute of the item: `value`, `options`, a PostgreSQL parameter.
     pub attr: String,
@@ -92,6 +108,7 @@ pub struct Drift {
 
 /// Who changed something, as the kernel told when it happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Writer {
     /// Process id.
     pub pid: u32,
@@ -105,6 +122,7 @@ pub struct Writer {
 
 /// How one item stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Item {
     /// `kind/name`, as in `sysctl/net.ipv4.tcp_keepalive_time`.
     pub id: String,

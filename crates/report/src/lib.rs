@@ -27,6 +27,20 @@ pub const VALUE_CAP: usize = 4 * 1024;
 #[serde(transparent)]
 pub struct Timestamp(#[serde(with = "time::serde::rfc3339")] time::OffsetDateTime);
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Timestamp {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Timestamp".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "description": "A moment in UTC, told to the millisecond (RFC 3339)."
+        })
+    }
+}
+
 impl Timestamp {
     /// The moment `at`, cut to whole milliseconds and told in UTC.
     #[must_use]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 /// Who speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Node {
     /// Its name in the fleet.
     pub name: String,
@@ -22,6 +23,7 @@ pub struct Node {
 
 /// The program that speaks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Agent {
     /// Its version.
     pub version: String,
@@ -29,6 +31,7 @@ pub struct Agent {
 
 /// A report's number. Sent twice it is stored once; a gap in `n` is a report that never came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Seq {
     /// New whenever the agent's memory is.
     pub epoch: u64,
@@ -38,6 +41,7 @@ pub struct Seq {
 
 /// Why a pass was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// The slow timer.
@@ -54,6 +58,7 @@ pub enum Trigger {
 
 /// One pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Pass {
     /// A UUID, version 7.
     pub id: String,
@@ -67,6 +72,7 @@ pub struct Pass {
 
 /// Which spec is in force, and which should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct SpecState {
     /// Where it is pulled from, without credentials.
@@ -90,6 +96,7 @@ pub struct SpecState {
 
 /// Whether a report lists every item or only those that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Every item: what is not listed is not kept any more.
@@ -100,6 +107,7 @@ pub enum Scope {
 
 /// What one pass found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Report {
     /// Who speaks.
     pub node: Node,
@@ -129,6 +137,7 @@ pub struct Report {
 
 /// How the spool stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Spool {
     /// Reports that wait.
@@ -139,6 +148,7 @@ pub struct Spool {
 
 /// "I am here, and nothing changed": small, never spooled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct Heartbeat {
     /// Who speaks.
     pub node: Node,

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How one item stands after a pass. The order is from best to worst, so `max` picks what to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// This node cannot have it: a read-only tree, a kernel without the feature.
@@ -69,6 +70,7 @@ impl std::fmt::Display for Status {
 
 /// Why a repair was needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
     /// The node moved and the spec did not.
@@ -79,6 +81,7 @@ pub enum Change {
 
 /// Where an error happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// While looking.
@@ -91,6 +94,7 @@ pub enum Phase {
 
 /// Whether drift is put right or only told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// Put drift right.
@@ -102,6 +106,7 @@ pub enum Mode {
 
 /// Which commit a node keeps, against the one it should.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sync {
     /// The newest commit is in force.
@@ -121,6 +126,7 @@ pub enum Sync {
 
 /// Whether a node is heard of. The hub alone decides it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Liveness {
     /// Known by name only.
@@ -139,6 +145,7 @@ pub enum Liveness {
 
 /// How many items stand how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Counts {
     /// [`Status::Compliant`].

@@ -93,6 +93,8 @@ impl Who {
 pub struct Desk {
     /// Where it is kept.
     pub store: Arc<dyn Accounts>,
+    /// Whether somebody else has accounts for this hub: then it is never read without one.
+    pub elsewhere: bool,
     any: Mutex<Option<(Instant, bool)>>,
     tries: Tries,
     hashing: Semaphore,
@@ -102,7 +104,14 @@ impl Desk {
     /// On a store.
     #[must_use]
     pub fn new(store: Arc<dyn Accounts>) -> Self {
-        Self { store, any: Mutex::default(), tries: Tries::default(), hashing: Semaphore::new(HASHING) }
+        let elsewhere = false;
+        Self {
+            store,
+            elsewhere,
+            any: Mutex::default(),
+            tries: Tries::default(),
+            hashing: Semaphore::new(HASHING),
+        }
     }
 
     /// Whether there is any account, as of a second ago at most. While the store is away, what was known last holds.
@@ -110,6 +119,9 @@ impl Desk {
     /// # Errors
     /// When the store cannot be read and nothing is known.
     pub(crate) fn any(&self) -> Result<bool, StoreError> {
+        if self.elsewhere {
+            return Ok(true);
+        }
         let known = *self.any.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, any)) = known
             && at.elapsed() < BELIEVED
@@ -174,14 +186,74 @@ impl Desk {
         };
         let (secret, pass) = new_pass(&account, PassKind::Session, now, SESSION_LIFE)?;
         let made = self.store.change(&Change::AddPass(pass), &entry("sign_in"))?;
-        self.tries.forget(name);
+        self.tries.forget(name, origin);
         Ok(made.then_some(secret))
+    }
+
+    /// Makes a session for somebody whom a provider vouches for: its secret, or nothing where another person has the
+    /// account of that name. It is noted in the log. `tried` is what [`Desk::may_try`] was asked for.
+    ///
+    /// # Errors
+    /// When the store fails or there is no randomness.
+    pub(crate) fn enter(
+        &self,
+        account: Account,
+        (tried, origin): (&str, &str),
+        now: i64,
+    ) -> Result<Option<String>, AccountError> {
+        let (secret, pass) = new_pass(&account, PassKind::Session, now, SESSION_LIFE)?;
+        let by = Actor { who: account.name.clone(), origin: origin.to_owned(), at: now };
+        let entry = Entry { new: Some(described(&account)), ..by.entry("sign_in", &account.name) };
+        let made = self.store.change(&Change::Enter(account, pass), &entry)?;
+        if made {
+            self.tries.forget(tried, origin);
+        }
+        Ok(made.then_some(secret))
+    }
+
+    /// Notes that somebody who came back from a provider is not let in, and why. An account that he had has no role any
+    /// more, where that is the reason: it goes, with its sessions and tokens.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn turn_away(
+        &self,
+        name: &str,
+        gone: Option<&str>,
+        why: String,
+        (origin, now): (&str, i64),
+    ) -> Result<(), StoreError> {
+        let by = Actor { who: name.to_owned(), origin: origin.to_owned(), at: now };
+        let entry = Entry { new: Some(why), ..by.entry("sign_in_refused", name) };
+        let account = if gone.is_some() { self.store.account(name)? } else { None };
+        let his = account.filter(|account| Some(account.hash.as_str()) == gone);
+        let change = his.map_or(Change::None, |account| Change::Remove(account.name));
+        self.store.change(&change, &entry).map(drop)
     }
 
     /// Room to hash one more password.
     pub(crate) fn hashing(&self) -> &Semaphore {
         &self.hashing
     }
+}
+
+/// The account of somebody whom a provider vouches for: of `name` and of `subject` there, with the role and the tiers that
+/// he has now. No account of the hub's own can be called so, and no password fits it.
+#[must_use]
+pub fn vouched(name: &str, subject: &str, (role, tiers): (Role, Vec<String>), now: i64) -> Account {
+    Account { name: vouched_name(name), role, tiers, hash: vouched_hash(subject), made: now }
+}
+
+/// What the account is called of somebody whom a provider calls `name`.
+#[must_use]
+pub fn vouched_name(name: &str) -> String {
+    format!("oidc:{name}")
+}
+
+/// How the account of `subject` is known again.
+#[must_use]
+pub fn vouched_hash(subject: &str) -> String {
+    format!("oidc${}", fingerprint(subject.as_bytes()))
 }
 
 /// A new pass for `account` that ends `life` after `now` (ms): its secret, which is said this once, and its row.

@@ -42,9 +42,13 @@ impl Tries {
         Ok(())
     }
 
-    /// Somebody came in: his account's window is new.
-    pub(super) fn forget(&self, account: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&format!("for {account}"));
+    /// Somebody came in: his account's window is new, and his try is no one's at his address, which a whole house may share.
+    pub(super) fn forget(&self, account: &str, address: &str) {
+        let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        windows.remove(&format!("for {account}"));
+        if let Some((_, tries)) = windows.get_mut(&format!("from {address}")) {
+            *tries = tries.saturating_sub(1);
+        }
     }
 }
 
@@ -66,5 +70,9 @@ mod tests {
             assert_eq!(tries.take(&format!("a{n}"), "192.0.2.1", 0), Ok(()));
         }
         assert!(tries.take("new", "192.0.2.1", 0).is_err());
+        // Who came in leaves the others of his house theirs.
+        tries.forget("a0", "192.0.2.1");
+        assert_eq!(tries.take("new", "192.0.2.1", 0), Ok(()));
+        assert!(tries.take("newer", "192.0.2.1", 0).is_err());
     }
 }

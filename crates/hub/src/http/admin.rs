@@ -6,17 +6,17 @@ use super::gate::FORM_MOST;
 use super::pages::{after, html};
 use super::{Hub, Problem};
 use crate::accounts::{Actor, Who};
-use crate::admin::{self, Deed, Wanted, duration};
+use crate::admin::{self, Deed, MemberJson, TokenJson, Wanted, duration};
 use crate::pages;
 use crate::slots;
 use axum::extract::rejection::{FormRejection, JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Extension, Form, Path, Query, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -50,30 +50,39 @@ async fn page(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>) -> An
     Ok(html(page.await?))
 }
 
-/// JSON that is written already.
-fn written(text: String) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], text).into_response()
-}
-
-async fn tokens(State(hub): State<Arc<Hub>>) -> Answer {
+async fn tokens(State(hub): State<Arc<Hub>>) -> Result<Json<Vec<TokenJson>>, Problem> {
     let now = (hub.clock)();
-    Ok(written(hub.register(move |registry| admin::tokens(registry, true, now)).await?))
+    Ok(Json(hub.register(move |registry| admin::token_rows(registry, now)).await?))
 }
 
-async fn members(State(hub): State<Arc<Hub>>) -> Answer {
+async fn members(State(hub): State<Arc<Hub>>) -> Result<Json<Vec<MemberJson>>, Problem> {
     let now = (hub.clock)();
-    Ok(written(hub.register(move |registry| admin::nodes(registry, true, now)).await?))
+    Ok(Json(hub.register(move |registry| admin::node_rows(registry, now)).await?))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a program asks for.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+pub(super) struct Wish {
+    /// A glob over the names that it lets in; every one where it is left out.
     nodes: Option<String>,
+    /// What such a node must say of itself.
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// As `24h`.
+    /// As `24h`, which it is where it is left out.
     expires: Option<String>,
+    /// How many it lets in; one where it is left out.
     uses: Option<u32>,
+}
+
+/// A token that was made, said this once.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "MadeToken")]
+pub(super) struct MadeJson {
+    /// What it is called in lists; no secret.
+    id: String,
+    /// The token.
+    token: String,
 }
 
 impl Wish {
@@ -100,7 +109,7 @@ async fn made(hub: &Arc<Hub>, doer: &Doer, wish: Result<Wish, Undone>) -> Result
 async fn make(State(hub): State<Arc<Hub>>, doer: Doer, wish: Result<Json<Wish>, JsonRejection>) -> Answer {
     let Json(wish) = wish.map_err(|why| Problem::new(why.status(), why.body_text()))?;
     let (id, token) = made(&hub, &doer, Ok(wish)).await?;
-    Ok((StatusCode::CREATED, Json(json!({"id": id, "token": token}))).into_response())
+    Ok((StatusCode::CREATED, Json(MadeJson { id, token })).into_response())
 }
 
 #[derive(Debug, Deserialize)]

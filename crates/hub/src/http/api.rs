@@ -12,6 +12,7 @@ use axum::http::StatusCode;
 use evenkeel_report::{
     Agent, Change, Counts, Drift, Liveness, Phase, Seq, SpecState, Spool, Status, Timestamp, Writer,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,30 +22,50 @@ use std::sync::Arc;
 const PAGE: usize = 100;
 const PAGE_MOST: usize = 1000;
 
-#[derive(Debug, Serialize)]
+/// A node, as it told of itself last and as the hub judges it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Node")]
 pub(super) struct NodeJson {
+    /// Its name.
     name: String,
+    /// `urn:uuid:…`, its own.
     source: String,
+    /// Its tier; empty where it is in none.
     tier: String,
+    /// Its labels.
     labels: BTreeMap<String, String>,
+    /// The kernel's id of this boot.
     boot_id: String,
+    /// The program that speaks for it.
     agent: Agent,
+    /// When it was first heard of.
     first_seen: Option<Timestamp>,
+    /// When it was last heard of.
     last_seen: Option<Timestamp>,
+    /// Whether it is heard of.
     liveness: Liveness,
+    /// What is odd: `gap`, `clock_skew`, `cloned_identity`, `stalled`, `rewound`, `dropped`.
     flags: Vec<&'static str>,
     /// How far the node's clock is ahead (ms), where it is off by more than a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     clock_skew_ms: Option<i64>,
+    /// The newest report's number.
     seq: Seq,
+    /// How far apart its heartbeats are (s).
     interval_s: u64,
+    /// Which spec is in force, and which should be.
     spec: SpecState,
     /// The worst status of any item.
     status: Status,
+    /// How many items stand how.
     counts: Counts,
+    /// The digest over its items, as it told it.
     state_digest: String,
+    /// Whether the hub comes to the same digest; null where that cannot be said.
     digest_ok: Option<bool>,
+    /// How many reports never came.
     missing_reports: u64,
+    /// How its spool stands; null before its first heartbeat.
     spool: Option<Spool>,
 }
 
@@ -88,22 +109,34 @@ pub(crate) fn encode(text: &str) -> String {
     })
 }
 
-#[derive(Debug, Serialize)]
+/// How one item of a node stands.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Item")]
 pub(super) struct ItemJson {
+    /// `kind/name`.
     id: String,
+    /// How it stands; null where no report of it ever came.
     status: Option<Status>,
+    /// Where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
+    /// Why it stands so.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What is off.
     drift: Vec<Drift>,
+    /// Where the spec says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     declared_at: Option<String>,
+    /// When it was first seen off.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
+    /// How many passes have tried to put it right.
     attempts: u32,
+    /// Who did it, where the kernel could tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     writer: Option<Writer>,
+    /// What is worth knowing of it beside its status.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     facts: BTreeMap<String, String>,
     /// The report that last set it.
@@ -129,7 +162,9 @@ impl ItemJson {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// A node with all of its items.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "NodeWithItems")]
 pub(super) struct NodeAndItems {
     #[serde(flatten)]
     node: NodeJson,
@@ -156,23 +191,35 @@ pub(super) async fn node(
     answer.await?.map(Json).ok_or_else(unknown_node)
 }
 
-#[derive(Debug, Serialize)]
+/// Every slot that is held.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Slots")]
 pub(super) struct SlotsJson {
+    /// Every group that is configured or of which a slot is held.
     groups: Vec<GroupJson>,
 }
 
-#[derive(Debug, Serialize)]
+/// The slots of one group.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SlotGroup")]
 struct GroupJson {
+    /// Its name.
     group: String,
     /// How many may hold one at once.
     slots: u32,
+    /// Who holds one.
     held: Vec<HeldJson>,
 }
 
-#[derive(Debug, Serialize)]
+/// A slot that is held.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "HeldSlot")]
 struct HeldJson {
+    /// `NODE/HOLDER`.
     id: String,
+    /// The node of it.
     node: String,
+    /// Since when.
     since: Option<Timestamp>,
 }
 
@@ -192,22 +239,33 @@ pub(super) async fn slots(State(hub): State<Arc<Hub>>) -> Result<Json<SlotsJson>
     Ok(Json(SlotsJson { groups: held.into_iter().map(group).collect() }))
 }
 
-#[derive(Debug, Serialize)]
+/// What must be the same on every node of a tier.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Invariants")]
 pub(super) struct InvariantsJson {
+    /// Every one that is watched, whether it holds or not.
     invariants: Vec<InvariantJson>,
 }
 
-#[derive(Debug, Serialize)]
+/// One fact that must not differ.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Invariant")]
 struct InvariantJson {
+    /// The fact's name.
     fact: &'static str,
+    /// What it is, and why it matters.
     means: &'static str,
     /// Where it does not hold.
     broken: Vec<BrokenJson>,
 }
 
-#[derive(Debug, Serialize)]
+/// A place where it does.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "BrokenInvariant")]
 struct BrokenJson {
+    /// The tier.
     tier: String,
+    /// The item.
     item: String,
     /// Which nodes say what.
     says: BTreeMap<String, Vec<String>>,
@@ -234,28 +292,43 @@ pub(super) struct TimelineQuery {
     before: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+/// One change of an item, or of the commit in force.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "TimelineEntry")]
 pub(super) struct ChangeJson {
+    /// When, by the node's clock.
     time: Option<Timestamp>,
+    /// When the hub heard of it, by its own.
     received: Option<Timestamp>,
+    /// The report that told it.
     seq: Seq,
     /// `item`, or `spec` for the commit in force.
+    #[schemars(extend("enum" = ["item", "spec"]))]
     kind: &'static str,
+    /// The item.
     #[serde(skip_serializing_if = "Option::is_none")]
     item: Option<String>,
+    /// How the item, or the spec, stands since.
     status: String,
+    /// Why a repair was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     change: Option<Change>,
+    /// Where it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<Phase>,
+    /// Why it stands so.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
+    /// What is off, or was before the repair.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     drift: Vec<Drift>,
+    /// Who did it, where the kernel could tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     writer: Option<Writer>,
+    /// Where the spec says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     declared_at: Option<String>,
+    /// When it was first seen off.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
     /// The commit in force.
@@ -263,6 +336,7 @@ pub(super) struct ChangeJson {
     /// The commit that was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     target_commit: Option<String>,
+    /// Why it was refused.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<String>,
 }
@@ -292,8 +366,10 @@ impl ChangeJson {
     }
 }
 
-#[derive(Debug, Serialize)]
+/// What changed on a node, newest first.
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Timeline {
+    /// The changes of this page.
     changes: Vec<ChangeJson>,
     /// The address of the older page; nothing on the last.
     next: Option<String>,
@@ -337,7 +413,17 @@ fn cursor(text: &str) -> Result<(Place, String), Problem> {
     parsed.ok_or_else(|| Problem::new(StatusCode::BAD_REQUEST, detail))
 }
 
-pub(super) async fn healthz(State(hub): State<Arc<Hub>>) -> Result<Json<serde_json::Value>, Problem> {
+/// That the hub is well.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Health")]
+pub(super) struct HealthJson {
+    /// `ok`; a hub that is not answers with another code.
+    status: &'static str,
+    /// The hub's version.
+    version: &'static str,
+}
+
+pub(super) async fn healthz(State(hub): State<Arc<Hub>>) -> Result<Json<HealthJson>, Problem> {
     hub.ask(|view| view.nodes(None, 1)).await?;
-    Ok(Json(serde_json::json!({ "status": "ok", "version": env!("CARGO_PKG_VERSION") })))
+    Ok(Json(HealthJson { status: "ok", version: env!("CARGO_PKG_VERSION") }))
 }

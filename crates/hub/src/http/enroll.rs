@@ -14,6 +14,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use evenkeel_report::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,23 +25,31 @@ const ASK_CAP: usize = 16 * 1024;
 /// How long it may take to arrive.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-#[derive(Deserialize)]
-struct AskEnrol {
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct AskEnrol {
+    /// A token of `evenkeel-hub token create`.
     token: String,
+    /// The name that the node wants to be known by.
     node: String,
+    /// A PKCS#10 request in PEM over an ECDSA key on P-256.
     csr: String,
 }
 
-#[derive(Deserialize)]
-struct AskRenew {
+#[derive(Deserialize, JsonSchema)]
+pub(super) struct AskRenew {
+    /// A PKCS#10 request in PEM over an ECDSA key on P-256.
     csr: String,
 }
 
 /// A certificate and who vouches for it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "GivenCertificate")]
 pub(super) struct Given {
+    /// The certificate, PEM.
     certificate: String,
+    /// The authority's, PEM.
     ca: String,
+    /// Until when it holds.
     until: Option<Timestamp>,
 }
 

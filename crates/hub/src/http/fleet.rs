@@ -11,6 +11,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use evenkeel_report::Status;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,9 +46,13 @@ fn inner<S: serde::Serializer>(open: &Arc<Open>, to: S) -> Result<S::Ok, S::Erro
     open.as_ref().serialize(to)
 }
 
-#[derive(Debug, Serialize)]
+/// What is off, and what was put right lately.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Drifts")]
 pub(super) struct DriftJson {
+    /// What is off now.
     #[serde(serialize_with = "inner")]
+    #[schemars(with = "Open")]
     open: Arc<Open>,
     /// Within the last hour, newest first.
     closed: Vec<Closed>,
@@ -70,8 +75,9 @@ pub(super) async fn drift(
 }
 
 /// How one tier stands, or the whole fleet.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Standing {
+    /// How many nodes there are.
     nodes: usize,
     /// How many of them are not even.
     uneven: usize,
@@ -100,20 +106,25 @@ impl Standing {
 }
 
 /// How the whole fleet stands.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Fleet")]
 pub(super) struct FleetJson {
     /// Whether every node is even.
     even: bool,
+    /// Over every tier.
     all: Standing,
+    /// By tier.
     tiers: BTreeMap<String, Standing>,
     /// How many nodes have which commit in force; most first, up to a hundred.
     commits: Vec<InForce>,
 }
 
 /// One commit.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct InForce {
+    /// The commit.
     commit: String,
+    /// How many nodes have it in force.
     nodes: usize,
 }
 

@@ -126,9 +126,19 @@ fn shown(request: &Request) -> Shown {
     cookie(request).map_or(Shown::Nothing, Shown::Cookie)
 }
 
+/// What the hub calls a cookie: `part` is what follows the name of the session's.
+fn called(part: &str, tls: bool) -> String {
+    format!("{}{part}", if tls { SECURE } else { PLAIN })
+}
+
 /// The session that a browser shows.
 pub(super) fn cookie(request: &Request) -> Option<String> {
-    let name = if over_tls(request) { SECURE } else { PLAIN };
+    cookie_of("", request)
+}
+
+/// The cookie of this part of a name that a browser shows.
+pub(super) fn cookie_of(part: &str, request: &Request) -> Option<String> {
+    let name = called(part, over_tls(request));
     let all = request.headers().get_all(header::COOKIE).into_iter().filter_map(|value| value.to_str().ok());
     let pairs = all.flat_map(|value| value.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(own, _)| *own == name).map(|(_, value)| value.to_owned()).next()
@@ -136,7 +146,12 @@ pub(super) fn cookie(request: &Request) -> Option<String> {
 
 /// The header that gives a browser its session, or takes it.
 pub(super) fn set_cookie(secret: Option<&str>, tls: bool) -> Option<HeaderValue> {
-    let (name, secure) = if tls { (SECURE, "; Secure") } else { (PLAIN, "") };
+    set_cookie_of("", secret, tls)
+}
+
+/// The same for the cookie of this part of a name.
+pub(super) fn set_cookie_of(part: &str, secret: Option<&str>, tls: bool) -> Option<HeaderValue> {
+    let (name, secure) = (called(part, tls), if tls { "; Secure" } else { "" });
     let (value, ends) = secret.map_or(("", "; Max-Age=0"), |secret| (secret, ""));
     HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{ends}")).ok()
 }

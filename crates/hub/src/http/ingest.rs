@@ -15,6 +15,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Extension, FromRequest as _, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,12 +27,17 @@ const BODY_DEADLINE: Duration = Duration::from_secs(30);
 const FRESH: Duration = Duration::from_millis(250);
 
 /// What became of a request's events.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Receipt {
+    /// How many were stored.
     accepted: usize,
+    /// How many were there already.
     duplicate: usize,
+    /// How many were of a type that this hub does not know.
     ignored: usize,
+    /// Those that read and cannot be right.
     refused: Vec<Refused>,
+    /// The names of nodes whose next report should have `scope: full`.
     want_full: Vec<String>,
 }
 

@@ -12,6 +12,7 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::unfold;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,8 +119,11 @@ fn format(asked: &Asked, headers: &HeaderMap) -> Result<Format, Problem> {
     Ok(first.unwrap_or(Format::Json))
 }
 
-#[derive(Debug, Serialize)]
-struct NodesPage {
+/// A page of nodes, by name.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Nodes")]
+pub(super) struct NodesPage {
+    /// The nodes of this page.
     nodes: Vec<NodeJson>,
     /// The address of the next page; nothing on the last.
     next: Option<String>,

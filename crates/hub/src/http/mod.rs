@@ -14,7 +14,10 @@ pub(crate) use list::{address, next};
 mod live;
 pub use live::LISTENERS;
 mod needs;
+mod openapi;
+mod operations;
 mod pages;
+mod provider;
 mod sign_in;
 mod silences;
 mod telling;
@@ -27,6 +30,7 @@ use crate::gauges::Looked;
 use crate::liveness::HubTimes;
 use crate::look::{Kept, Look};
 use crate::metrics::Metrics;
+use crate::oidc::Provider;
 use crate::quota::Quota;
 use crate::roll::Roll;
 use crate::slots::Slots;
@@ -40,6 +44,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +70,8 @@ pub struct Hub {
     pub admissions: Arc<Admissions>,
     /// Who may look and act.
     pub accounts: Desk,
+    /// Who else has accounts for this hub.
+    pub provider: Option<Provider>,
     /// Who signs certificates; nobody on a hub that speaks plain HTTP alone.
     pub authority: Option<Arc<Authority>>,
     /// How long a node's certificate holds.
@@ -170,7 +177,7 @@ const AWAY: &str = "the database is away; try again";
 const AWAY_S: u32 = 5;
 
 /// An error as a person and a program can both read it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Problem {
     #[serde(skip)]
     code: StatusCode,
@@ -179,9 +186,13 @@ pub struct Problem {
     again: Option<u32>,
     /// Which problem it is, for programs.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     kind: Option<Word>,
+    /// The code's name.
     title: &'static str,
+    /// The code.
     status: u16,
+    /// What is wrong, and what to do.
     detail: String,
     /// Which event of a batch, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -250,11 +261,13 @@ pub fn router(hub: Arc<Hub>) -> Router {
         .route("/api/v1/nodes", get(list::nodes))
         .route("/api/v1/nodes/{name}", get(api::node).delete(admin::remove))
         .route("/api/v1/nodes/{name}/timeline", get(api::timeline))
+        .route("/api/v1/openapi.json", get(openapi::document))
         .route("/healthz", get(api::healthz))
         .route("/metrics", get(metrics))
         .route("/live", get(live::live))
         .merge(pages::routes())
         .merge(sign_in::routes())
+        .merge(provider::routes())
         .merge(silences::routes())
         .merge(admin::routes())
         .fallback(|| async { Problem::new(StatusCode::NOT_FOUND, "there is nothing at this address") })

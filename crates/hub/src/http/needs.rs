@@ -48,10 +48,13 @@ pub const NEEDS: &[(&str, &[(Way, Need)])] = &[
     // Supervisors and monitoring, which have no account; they name no node.
     ("/healthz", &[(Read, OWN)]),
     ("/metrics", &[(Read, OWN)]),
+    ("/api/v1/openapi.json", &[(Read, OWN)]),
     ("/assets/hub.css", &[(Read, OWN)]),
     ("/assets/hub.js", &[(Read, OWN)]),
     // Coming and going.
     ("/sign-in", &[(Read, OWN), (Post, OWN)]),
+    ("/sign-in/provider", &[(Read, OWN)]),
+    ("/sign-in/provider/back", &[(Read, OWN)]),
     ("/sign-out", &[(Post, SIGNED_IN)]),
     ("/account", &[(Read, READ)]),
     ("/api/v1/account", &[(Read, READ)]),

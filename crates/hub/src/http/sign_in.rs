@@ -14,6 +14,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -34,13 +35,13 @@ pub(super) fn routes() -> Router<Arc<Hub>> {
 }
 
 #[derive(Debug, Deserialize)]
-struct Next {
+pub(super) struct Next {
     #[serde(default)]
-    next: String,
+    pub(super) next: String,
 }
 
 /// An address of this hub and of nothing else.
-fn inside(next: &str) -> &str {
+pub(super) fn inside(next: &str) -> &str {
     let sound = next.starts_with('/')
         && !next.starts_with("//")
         && next.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
@@ -50,7 +51,7 @@ fn inside(next: &str) -> &str {
 async fn form(State(hub): State<Arc<Hub>>, next: Result<Query<Next>, QueryRejection>) -> Answer {
     let any = hub.ask_accounts(|desk, _| desk.any()).await?;
     let next = next.map(|next| next.0.next).unwrap_or_default();
-    Ok(html(pages::sign_in(inside(&next), "", None, any)))
+    Ok(html(pages::sign_in(inside(&next), "", None, any, hub.provider_label())))
 }
 
 #[derive(Deserialize)]
@@ -70,7 +71,7 @@ async fn sign_in(State(hub): State<Arc<Hub>>, request: Request) -> Answer {
     let Form(SignIn { name, password, next }) =
         asked.map_err(|why| Problem::new(why.status(), why.body_text()))?;
     let again = |code: StatusCode, why: &str| {
-        let mut answer = html(pages::sign_in(inside(&next), &name, Some(why), true));
+        let mut answer = html(pages::sign_in(inside(&next), &name, Some(why), true, hub.provider_label()));
         *answer.status_mut() = code;
         answer
     };
@@ -137,10 +138,15 @@ async fn account(Extension(who): Extension<Who>) -> Response {
     html(pages::account(&who))
 }
 
-#[derive(Serialize)]
-struct AccountJson {
+/// Who asks.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Account")]
+pub(super) struct AccountJson {
+    /// The account; null where none is needed.
     name: Option<String>,
+    /// What it may do.
     role: Role,
+    /// The tiers it may act on; none means every one.
     tiers: Vec<String>,
 }
 
@@ -175,9 +181,13 @@ async fn audit(
     Ok(html(pages::audit(&who, &lines, more)))
 }
 
-#[derive(Serialize)]
-struct AuditJson {
+/// A page of the audit log, newest first.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Audit")]
+pub(super) struct AuditJson {
+    /// The lines of this page.
     entries: Vec<pages::Line>,
+    /// The address of the older page; nothing on the last.
     next: Option<String>,
 }
 

@@ -8,7 +8,7 @@ use crate::accounts::{Actor, Who};
 use crate::admin::duration;
 use crate::pages::{self, Filled};
 use crate::store::telling::Silence;
-use crate::tell::silence::{self, Asked, is_within};
+use crate::tell::silence::{self, Asked, SilenceJson, is_within};
 use axum::extract::rejection::{FormRejection, JsonRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Extension, Form, Path, Query, State};
 use axum::http::StatusCode;
@@ -16,8 +16,8 @@ use axum::response::{IntoResponse as _, Redirect, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use evenkeel_report::Timestamp;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,13 +32,21 @@ pub(super) fn routes() -> Router<Arc<Hub>> {
         .layer(DefaultBodyLimit::max(super::gate::FORM_MOST))
 }
 
-async fn list(State(hub): State<Arc<Hub>>) -> Result<Json<Value>, Problem> {
-    let now = (hub.clock)();
-    let all = ask(&hub, move |telling| telling.silences(now)).await?;
-    Ok(Json(json!({"silences": all.iter().map(silence::json).collect::<Vec<_>>()})))
+/// What is told to nobody.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Silences")]
+pub(super) struct SilencesJson {
+    /// Every one that has not ended.
+    silences: Vec<SilenceJson>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+async fn list(State(hub): State<Arc<Hub>>) -> Result<Json<SilencesJson>, Problem> {
+    let now = (hub.clock)();
+    let all = ask(&hub, move |telling| telling.silences(now)).await?;
+    Ok(Json(SilencesJson { silences: all.iter().map(silence::json).collect() }))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Word {
     Silence,
@@ -46,18 +54,23 @@ enum Word {
 }
 
 /// What a program asks for. Who answers for it is the account.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+pub(super) struct Wish {
+    /// A silence, unless it is said to be a waiver: what is off may stay so.
     kind: Option<Word>,
+    /// A glob over tiers. At least one of the three is said.
     tier: Option<String>,
+    /// A glob over names of nodes.
     node: Option<String>,
+    /// A glob over items.
     item: Option<String>,
+    /// Why.
     reason: String,
-    /// How long, as `48h`.
+    /// How long, as `48h`; or else `until`.
     #[serde(rename = "for")]
     lasts: Option<String>,
-    /// Until when.
+    /// Until when; or else `for`.
     until: Option<Timestamp>,
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Page, Top};
 use crate::accounts::Who;
+use crate::http::address;
 use crate::store::accounts::Role;
 use askama::Template;
 
@@ -14,11 +15,20 @@ struct SignIn<'a> {
     name: &'a str,
     wrong: Option<&'a str>,
     any: bool,
+    provider: Option<(&'a str, String)>,
 }
 
-/// The form: where to go afterwards, the name that was tried, what was wrong, and whether there is any account.
-pub(crate) fn sign_in(next: &str, name: &str, wrong: Option<&str>, any: bool) -> Page {
-    SignIn { top: Top::nobody(), title: "Sign in", next, name, wrong, any }.render()
+/// The form: where to go afterwards, the name that was tried, what was wrong, whether there is any account, and what the
+/// provider is called that has others.
+pub(crate) fn sign_in(
+    next: &str,
+    name: &str,
+    wrong: Option<&str>,
+    any: bool,
+    provider: Option<&str>,
+) -> Page {
+    let provider = provider.map(|label| (label, address("/sign-in/provider", &[("next", next.to_owned())])));
+    SignIn { top: Top::nobody(), title: "Sign in", next, name, wrong, any, provider }.render()
 }
 
 #[derive(Template)]

@@ -8,6 +8,7 @@ use crate::store::Result;
 use crate::store::accounts::{Accounts, Entry, PassKind};
 use crate::store::registry::{Issued, Mark, Registry, Token};
 use askama::Template;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The most rows of a part: a large fleet has a list for programs.
@@ -236,15 +237,24 @@ fn held(slots: &Slots) -> Result<Part> {
 }
 
 /// A line of the log as it is shown.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditEntry")]
 pub(crate) struct Line {
+    /// Its number.
     id: i64,
+    /// When.
     at: String,
+    /// An account's name, or a user of the hub's own machine.
     who: String,
+    /// An address, or `command line`.
     from: String,
+    /// What was done, as a word.
     what: String,
+    /// To what.
     about: String,
+    /// How it was before.
     old: Option<String>,
+    /// How it is now.
     new: Option<String>,
 }
 

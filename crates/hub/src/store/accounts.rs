@@ -6,10 +6,11 @@
 
 use super::Result;
 use super::acts::Act;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// What an account may do; each may do what those before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Read.
@@ -50,7 +51,8 @@ pub struct Account {
     pub role: Role,
     /// The tiers he may act on; none means every one.
     pub tiers: Vec<String>,
-    /// The hash of his password (`password::hash`).
+    /// The hash of his password (`password::hash`); of somebody whom a provider vouches for, of who he is there
+    /// (`accounts::vouched`), which no password is.
     pub hash: String,
     /// When it was made (unix ms).
     pub made: i64,
@@ -138,6 +140,9 @@ pub enum Change {
     },
     /// An account goes, and every pass of it.
     Remove(String),
+    /// Somebody whom a provider vouches for comes in: his account is made, or gets the role and the tiers that he has now,
+    /// and a new pass. Not where the account of his name is another's. An account of his under another name goes.
+    Enter(Account, Pass),
     /// A new pass.
     AddPass(Pass),
     /// The pass of this hash goes.

@@ -27,6 +27,7 @@ use crate::store::telling::{Message, News, Silence, State, Telling};
 use crate::store::{Result, StoreError, View};
 use crate::writer::{Clock, chain};
 use fleet::Fleet;
+pub(crate) use send::client;
 use send::{Stands, Tried};
 use sinks::{Sink, To};
 use std::collections::BTreeMap;
@@ -83,7 +84,8 @@ impl Teller {
     ) -> std::result::Result<Self, String> {
         let made = sinks.iter().map(|sink| {
             hub.metrics.tells(&sink.name);
-            let client = send::client(sink).map_err(|why| format!("the sink {:?}: {why}", sink.name))?;
+            let client =
+                client(sink.ca_file.as_deref()).map_err(|why| format!("the sink {:?}: {why}", sink.name))?;
             Ok((sink.name.clone(), (sink.clone(), client)))
         });
         Ok(Self {

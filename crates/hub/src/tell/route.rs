@@ -4,6 +4,7 @@
 use super::silence::covers;
 use super::sinks::Sink;
 use crate::store::telling::{Desk, Message, News, Severity, Silence, Sorted, Standing, State, Topic};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +12,8 @@ use std::collections::{BTreeMap, HashMap};
 const NAMED: usize = 100;
 
 /// News of one kind, as one message tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "Told")]
 pub struct Bundle {
     /// What it is about.
     pub topic: Topic,

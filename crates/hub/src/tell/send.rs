@@ -10,6 +10,7 @@ use super::{slack, webhook};
 use crate::store::telling::{Message, News, Silence, Telling};
 use crate::tell::silence::covers;
 use reqwest::{Client, RequestBuilder};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -61,8 +62,8 @@ pub(super) struct Stands<'a> {
     pub(super) telling: &'a Arc<dyn Telling>,
 }
 
-/// A client for this sink.
-pub(super) fn client(sink: &Sink) -> Result<Client, String> {
+/// A client for addresses of the configuration, which believes the authorities in `ca_file` instead of the system's.
+pub(crate) fn client(ca_file: Option<&Path>) -> Result<Client, String> {
     // Installed once for the process; a second time changes nothing.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = Client::builder()
@@ -70,7 +71,7 @@ pub(super) fn client(sink: &Sink) -> Result<Client, String> {
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(Duration::from_secs(4))
         .timeout(PATIENCE);
-    if let Some(path) = &sink.ca_file {
+    if let Some(path) = ca_file {
         let named = |why: String| format!("{}: {why}", path.display());
         let pem = read(path, 1 << 20).map_err(|why| named(why.to_string()))?;
         let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).unwrap_or_default();

@@ -7,6 +7,8 @@ use crate::store::accounts::{Accounts, Change, Entry, Role};
 use crate::store::acts::Act;
 use crate::store::telling::{News, Silence, Telling};
 use evenkeel_report::Timestamp;
+use schemars::JsonSchema;
+use serde::Serialize;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -165,7 +167,7 @@ pub fn list(telling: &dyn Telling, as_json: bool, now: i64) -> Result<String, Si
     let all = telling.silences(now)?;
     if as_json {
         let all: Vec<_> = all.iter().map(json).collect();
-        return Ok(format!("{}\n", serde_json::Value::from(all)));
+        return Ok(format!("{}\n", serde_json::to_string(&all).unwrap_or_default()));
     }
     let mut text = String::new();
     for one in &all {
@@ -180,12 +182,48 @@ pub fn list(telling: &dyn Telling, as_json: bool, now: i64) -> Result<String, Si
     Ok(text)
 }
 
+/// A silence or a waiver, as the API shows it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Silence")]
+pub struct SilenceJson {
+    /// What it is called.
+    id: String,
+    /// The same to the hub, and another word to people.
+    #[schemars(extend("enum" = ["silence", "waiver"]))]
+    kind: &'static str,
+    /// A glob over tiers.
+    tier: String,
+    /// A glob over names of nodes.
+    node: String,
+    /// A glob over items.
+    item: String,
+    /// Why.
+    reason: String,
+    /// Who answers for it.
+    owner: String,
+    /// When it was made.
+    made: Option<Timestamp>,
+    /// When it ends.
+    until: Option<Timestamp>,
+    /// Who ended it before its time.
+    ended_by: Option<String>,
+}
+
 /// One, as the API shows it.
 #[must_use]
-pub fn json(one: &Silence) -> serde_json::Value {
-    serde_json::json!({"id": one.id, "kind": word(one), "tier": one.tier, "node": one.node, "item": one.item,
-        "reason": one.reason, "owner": one.owner, "made": when(one.made), "until": when(one.until),
-        "ended_by": one.ended_by})
+pub fn json(one: &Silence) -> SilenceJson {
+    SilenceJson {
+        id: one.id.clone(),
+        kind: word(one),
+        tier: one.tier.clone(),
+        node: one.node.clone(),
+        item: one.item.clone(),
+        reason: one.reason.clone(),
+        owner: one.owner.clone(),
+        made: Timestamp::from_unix_ms(one.made),
+        until: Timestamp::from_unix_ms(one.until),
+        ended_by: one.ended_by.clone(),
+    }
 }
 
 /// `silence` or `waiver`.

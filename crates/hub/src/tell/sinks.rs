@@ -198,7 +198,7 @@ impl To {
 }
 
 /// An address that may be spoken to.
-pub(super) fn address(text: &str) -> Result<reqwest::Url, String> {
+pub(crate) fn address(text: &str) -> Result<reqwest::Url, String> {
     let url = reqwest::Url::parse(text).map_err(|why| format!("the address does not read: {why}"))?;
     let known = matches!(url.scheme(), "http" | "https") && url.host_str().is_some();
     if !known {
@@ -242,12 +242,12 @@ impl Sink {
                 _ => {}
             }
         }
-        super::send::client(self).map(drop)
+        super::client(self.ca_file.as_deref()).map(drop)
     }
 }
 
 /// A secret of one line. It is read anew each time: another one needs no restart.
-pub(super) fn secret(path: &Path) -> Result<String, String> {
+pub(crate) fn secret(path: &Path) -> Result<String, String> {
     let named = |why: String| format!("{}: {why}", path.display());
     let stat = std::fs::metadata(path).map_err(|why| named(why.to_string()))?;
     if !stat.is_file() || stat.mode() & 0o007 != 0 {

@@ -11,7 +11,9 @@
 
 pub mod cluster;
 pub mod lab;
+pub mod oidc;
 pub mod people;
+pub mod provider;
 pub mod receiver;
 pub mod stores;
 pub mod tls;

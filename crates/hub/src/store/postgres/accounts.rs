@@ -111,6 +111,19 @@ fn apply(link: &Link, change: &Change) -> Result<bool> {
             rows(link, "DELETE FROM passes WHERE account = $1", &[name])?;
             done
         }
+        Change::Enter(Account { name, role, tiers, hash, made }, pass) => {
+            let tiers = json(tiers, "list of tiers")?;
+            let text = "INSERT INTO accounts (name, role, tiers, hash, made) VALUES ($1, $2, $3, $4, $5) \
+                        ON CONFLICT (name) DO UPDATE SET role = excluded.role, tiers = excluded.tiers \
+                        WHERE accounts.hash = excluded.hash RETURNING 1";
+            if rows(link, text, &[name, &role.word(), &tiers, hash, made])?.is_empty() {
+                return Ok(false);
+            }
+            let text = "WITH old AS (DELETE FROM accounts WHERE hash = $1 AND name <> $2 RETURNING name) \
+                        DELETE FROM passes WHERE account IN (SELECT name FROM old)";
+            rows(link, text, &[hash, name])?;
+            return apply(link, &Change::AddPass(pass.clone()));
+        }
         Change::AddPass(Pass { id, hash, account, kind, made, seen, until }) => {
             // An account that has gone meanwhile gets none.
             let text = "INSERT INTO passes (id, hash, account, kind, made, seen, until) \

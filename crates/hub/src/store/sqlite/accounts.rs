@@ -115,6 +115,21 @@ fn apply(tx: &Connection, change: &Change) -> Result<bool> {
         Change::Remove(name) => tx
             .execute("DELETE FROM passes WHERE account = ?1", [name])
             .and_then(|_| tx.execute("DELETE FROM accounts WHERE name = ?1", [name])),
+        Change::Enter(Account { name, role, tiers, hash, made }, pass) => {
+            let tiers = json(tiers, "list of tiers")?;
+            let text = "INSERT INTO accounts (name, role, tiers, hash, made) VALUES (?1, ?2, ?3, ?4, ?5) \
+                        ON CONFLICT (name) DO UPDATE SET role = excluded.role, tiers = excluded.tiers \
+                        WHERE accounts.hash = excluded.hash";
+            let done = tx.execute(text, params![name, role.word(), tiers, hash, made]);
+            if done.map_err(sql("changing accounts"))? == 0 {
+                return Ok(false);
+            }
+            let old = "FROM accounts WHERE hash = ?1 AND name <> ?2";
+            tx.execute(&format!("DELETE FROM passes WHERE account IN (SELECT name {old})"), [hash, name])
+                .and_then(|_| tx.execute(&format!("DELETE {old}"), [hash, name]))
+                .map_err(sql("changing accounts"))?;
+            return apply(tx, &Change::AddPass(pass.clone()));
+        }
         Change::AddPass(Pass { id, hash, account, kind, made, seen, until }) => {
             // An account that has gone meanwhile gets none.
             let text = "INSERT INTO passes (id, hash, account, kind, made, seen, until) \
