@@ -101,7 +101,7 @@ async fn a_node_that_speaks_again_is_one_again_and_its_name_may_be_anothers(kind
 fn look(lab: &Lab) -> Fleet {
     let (hub, times) = (lab.hub.clone(), lab.hub.times());
     let looking = std::thread::spawn(move || {
-        hub.roll.refresh(hub.view.as_ref(), times.now).unwrap();
+        hub.roll.refresh(&hub.view, times.now).unwrap();
         Fleet::look(hub.view.as_ref(), &hub.roll, times).unwrap()
     });
     looking.join().unwrap()

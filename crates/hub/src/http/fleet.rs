@@ -130,7 +130,7 @@ struct InForce {
 
 pub(super) async fn fleet(State(hub): State<Arc<Hub>>) -> Result<Json<FleetJson>, Problem> {
     let answer = hub.look(|look| {
-        let tally = look.tally()?;
+        let tally = look.tally_now();
         let known = tally.commits.iter().filter_map(|(commit, nodes)| Some((commit.as_deref()?, *nodes)));
         let tiers = tally.tiers.iter().map(|(name, tier)| (name.to_string(), Standing::new(tier)));
         Ok(FleetJson {

@@ -131,8 +131,9 @@ impl Hub {
         let (roll, kept, slots, times) =
             (Arc::clone(&self.roll), Arc::clone(&self.kept), self.slots.clone(), self.times());
         let telling = Arc::clone(&self.telling);
+        let shared = Arc::clone(&self.view);
         self.ask(move |view| {
-            roll.refresh(view, times.now)?;
+            roll.refresh(&shared, times.now)?;
             let telling = telling.as_ref();
             question(&Look { view, roll: &roll, slots: &slots, telling, kept: &kept, times })
         })

@@ -110,7 +110,7 @@ async fn drift(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, para
 }
 
 async fn rollouts(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>) -> Answer {
-    Ok(html(hub.look(move |look| pages::rollouts(&who, look)).await?))
+    Ok(html(hub.look(move |look| Ok(pages::rollouts(&who, look))).await?))
 }
 
 async fn rollout(
@@ -136,5 +136,5 @@ async fn incident(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, p
 }
 
 async fn wall(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(pages::wall).await?))
+    Ok(html(hub.look(|look| Ok(pages::wall(look))).await?))
 }

@@ -112,7 +112,7 @@ pub(super) fn commits(tally: &Tally, most: usize) -> Vec<Commit> {
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
-    let tally = look.tally()?;
+    let tally = look.tally();
     let (all, uneven) = (tally.all.nodes, tally.all.uneven);
     let shown = if all <= ALL { every(look) } else { tally.worst.clone() };
     let rows = look.rows(&shown)?;

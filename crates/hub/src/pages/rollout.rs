@@ -65,18 +65,15 @@ struct Row {
 }
 
 /// Which commits are in force.
-///
-/// # Errors
-/// When the store cannot be read.
-pub(crate) fn rollouts(who: &Who, look: &Look<'_>) -> Result<Page> {
-    let tally = look.tally()?;
+pub(crate) fn rollouts(who: &Who, look: &Look<'_>) -> Page {
+    let tally = look.tally();
     let commits = commits(&tally, COMMITS);
     let title = match commits.len() {
         0 => "No commit is in force yet".to_owned(),
         1 => format!("One commit is in force on {}", words::count(commits[0].nodes, "node", "nodes")),
         many => format!("{many} commits are in force"),
     };
-    Ok(Rollouts { top: Top::of(who), title, commits }.render())
+    Rollouts { top: Top::of(who), title, commits }.render()
 }
 
 /// How far a commit has come; nothing when nobody has ever had or seen it.
@@ -90,7 +87,7 @@ pub(crate) fn rollout(who: &Who, look: &Look<'_>, given: &str) -> Result<Option<
         return Ok(None);
     }
     let branch = branch(look, &commit)?;
-    let tally = look.tally()?;
+    let tally = look.tally();
     let mut told = refusals(look, &tally)?;
     told.retain(|refusal| refusal.commit.as_deref() == Some(&*short(&words::shown(&commit))));
     let now = look.times.now;

@@ -18,10 +18,11 @@ pub use rolled::Rolled;
 pub use tally::{Refused, Tally, TierTally};
 
 use crate::store::{Result, View};
+use crate::writer::chain;
 use line::Strings;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -30,6 +31,8 @@ const CHUNK: usize = 1000;
 /// What other hubs wrote is asked for at most this often, and never for more than a twentieth of the time.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 const REFRESH_SHARE: u32 = 20;
+/// What takes longer than this to fetch is fetched beside whoever asks.
+const DEAR: Duration = Duration::from_millis(200);
 /// How far the clocks of two hubs may be apart (ms): what was heard of that much earlier is looked at again.
 const APART_MS: i64 = 60_000;
 
@@ -50,6 +53,8 @@ pub struct Roll {
     /// Counts changes that a page would show; not that a node was merely heard of again.
     changed: watch::Sender<u64>,
     refreshed: Mutex<Refreshed>,
+    /// Locked while what other hubs wrote is fetched beside whoever asked.
+    hearing: Mutex<()>,
 }
 
 /// When another hub's writes were last asked for.
@@ -58,15 +63,31 @@ struct Refreshed {
     due: Instant,
     /// From when on to look (unix ms).
     since: i64,
+    /// How long it took.
+    took: Duration,
     /// Names that were taken out, and when, as lines have it.
     retired: HashMap<String, i64>,
 }
 
 impl Default for Roll {
     fn default() -> Self {
-        let refreshed = Refreshed { due: Instant::now(), since: 0, retired: HashMap::new() };
-        Self { lines: RwLock::default(), changed: watch::channel(0).0, refreshed: Mutex::new(refreshed) }
+        let (took, retired) = (Duration::ZERO, HashMap::new());
+        let refreshed = Mutex::new(Refreshed { due: Instant::now(), since: 0, took, retired });
+        let changed = watch::channel(0).0;
+        Self { lines: RwLock::default(), changed, refreshed, hearing: Mutex::default() }
     }
+}
+
+impl Refreshed {
+    /// Everything from before `now` (unix ms) was heard, and that took so long.
+    fn heard(&mut self, took: Duration, now: i64) {
+        (self.took, self.since, self.due) = (took, now.saturating_sub(APART_MS), due(took));
+    }
+}
+
+/// When to look again after a look that took so long.
+fn due(took: Duration) -> Instant {
+    Instant::now() + took.saturating_mul(REFRESH_SHARE).max(REFRESH_EVERY)
 }
 
 impl Roll {
@@ -76,13 +97,21 @@ impl Roll {
     /// When the store cannot be read.
     pub fn load(view: &dyn View) -> Result<Self> {
         let roll = Self::default();
+        let (began, mut newest) = (Instant::now(), 0);
         let mut after: Option<(String, String)> = None;
         loop {
             let chunk =
                 view.nodes(after.as_ref().map(|(name, source)| (name.as_str(), source.as_str())), CHUNK)?;
             after = chunk.last().map(|row| (row.doc.node.name.clone(), row.source.clone()));
             roll.enter(chunk.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+            newest = chunk.iter().map(|row| row.doc.last_seen).fold(newest, i64::max);
             if chunk.len() < CHUNK {
+                let took = if roll.len() > CHUNK { began.elapsed() } else { Duration::ZERO };
+                let mut refreshed = roll.refreshed();
+                // What other hubs wrote meanwhile takes no longer to fetch than everything did.
+                refreshed.heard(took, newest);
+                refreshed.due = Instant::now();
+                drop(refreshed);
                 return Ok(roll);
             }
         }
@@ -109,28 +138,56 @@ impl Roll {
 
     /// Somebody acted: pages are shown anew, and the next look at the store is not put off.
     pub fn look_again(&self) {
-        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner).due = Instant::now();
+        self.refreshed().due = Instant::now();
         self.changed.send_modify(|count| *count += 1);
     }
 
+    fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
+        self.refreshed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Fetches who was taken out, which a command may write beside the hub, and what other hubs on the same database wrote.
+    /// In a fleet so large that the latter takes its time, nobody waits for it.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn refresh(&self, view: &dyn View, now: i64) -> Result<()> {
+    pub fn refresh(self: &Arc<Self>, view: &Arc<dyn View>, now: i64) -> Result<()> {
         // Whoever comes meanwhile waits, and then finds it done.
-        let mut refreshed = self.refreshed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut refreshed = self.refreshed();
         let began = Instant::now();
         if began < refreshed.due {
             return Ok(());
         }
-        self.retire(view, &mut refreshed.retired)?;
-        if view.shared() {
-            self.hear(view, refreshed.since)?;
+        self.retire(view.as_ref(), &mut refreshed.retired)?;
+        refreshed.due = due(began.elapsed());
+        if !view.shared() {
+            return Ok(());
         }
-        let pause = began.elapsed().saturating_mul(REFRESH_SHARE).max(REFRESH_EVERY);
-        (refreshed.due, refreshed.since) = (Instant::now() + pause, now.saturating_sub(APART_MS));
+        if refreshed.took >= DEAR {
+            self.hear_beside(view, refreshed.since, now);
+        } else {
+            self.hear(view.as_ref(), refreshed.since)?;
+            refreshed.heard(began.elapsed(), now);
+        }
         Ok(())
+    }
+
+    /// Hears on a thread beside, unless that is being done.
+    fn hear_beside(self: &Arc<Self>, view: &Arc<dyn View>, since: i64, now: i64) {
+        let (roll, view) = (Arc::clone(self), Arc::clone(view));
+        std::thread::spawn(move || {
+            let hearing = roll.hearing.try_lock();
+            if matches!(hearing, Err(TryLockError::WouldBlock)) {
+                return;
+            }
+            let began = Instant::now();
+            match roll.hear(view.as_ref(), since) {
+                Ok(()) => roll.refreshed().heard(began.elapsed(), now),
+                Err(why) => {
+                    tracing::warn!(error = chain(&why), "what other hubs wrote could not be fetched");
+                }
+            }
+        });
     }
 
     /// Reads the nodes again whose names were taken out or in; those that were forgotten meanwhile go.

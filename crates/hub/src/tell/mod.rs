@@ -166,7 +166,7 @@ impl Teller {
             let (view, times): (Arc<dyn View>, _) = (Arc::clone(&self.hub.view), self.hub.times());
             let roll = Arc::clone(&self.hub.roll);
             let look = move || {
-                roll.refresh(view.as_ref(), times.now)?;
+                roll.refresh(&view, times.now)?;
                 Fleet::look(view.as_ref(), &roll, times)
             };
             self.fleet = Arc::new(apart(look).await?);
