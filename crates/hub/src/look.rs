@@ -132,17 +132,21 @@ struct Answer<T> {
 
 /// Answers to questions of one sort, each kept as [`Memo`] keeps one, and renewed beside whoever asks.
 #[derive(Debug)]
-pub(crate) struct Memos<K, T>(Arc<Mutex<HashMap<K, Answer<T>>>>);
+pub(crate) struct Memos<K, T> {
+    kept: Arc<Mutex<HashMap<K, Answer<T>>>>,
+    /// Locked while somebody waits for an answer: all who come meanwhile with the same question need only one.
+    finding: Arc<Mutex<()>>,
+}
 
 impl<K, T> Default for Memos<K, T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self { kept: Arc::default(), finding: Arc::default() }
     }
 }
 
 impl<K, T> Clone for Memos<K, T> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { kept: Arc::clone(&self.kept), finding: Arc::clone(&self.finding) }
     }
 }
 
@@ -151,13 +155,13 @@ where
     K: Clone + Eq + std::hash::Hash + Send + 'static,
     T: Clone + Send + 'static,
 {
-    /// The answer that is kept, or a new one. Nobody waits for another's question, nor for an answer to be renewed.
+    /// The answer that is kept, or a new one. Nobody waits for an answer to be renewed.
     pub(crate) fn get(&self, question: &K, find: impl FnOnce() -> T + Send + 'static) -> T {
         let now = Instant::now();
         let mut kept = self.kept();
         let Some(old) = kept.get_mut(question).filter(|old| now < old.until + GRACE) else {
             drop(kept);
-            return self.find(question, find);
+            return self.now(question, find);
         };
         let answer = old.found.clone();
         let renew = now >= old.until && !std::mem::replace(&mut old.renewing, true);
@@ -171,13 +175,18 @@ where
 
     /// The answer whose time is not over, or a new one.
     pub(crate) fn now(&self, question: &K, find: impl FnOnce() -> T) -> T {
-        let kept =
-            self.kept().get(question).filter(|old| Instant::now() < old.until).map(|old| old.found.clone());
-        kept.unwrap_or_else(|| self.find(question, find))
+        let fresh = || {
+            let kept = self.kept();
+            kept.get(question).filter(|old| Instant::now() < old.until).map(|old| old.found.clone())
+        };
+        fresh().unwrap_or_else(|| {
+            let _finding = self.finding.lock().unwrap_or_else(PoisonError::into_inner);
+            fresh().unwrap_or_else(|| self.find(question, find))
+        })
     }
 
     fn kept(&self) -> MutexGuard<'_, HashMap<K, Answer<T>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn find(&self, question: &K, find: impl FnOnce() -> T) -> T {
