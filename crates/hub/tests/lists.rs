@@ -3,6 +3,7 @@
 
 mod common;
 
+use common::cluster::sql;
 use common::item;
 use common::lab::{Lab, crowd, names_of, sentence, told};
 use common::stores::{Kind, Where};
@@ -12,6 +13,7 @@ use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 on_every_store! {
     the_filter_narrows_and_a_facet_counts_what_each_choice_would_leave
@@ -201,4 +203,42 @@ async fn what_is_misspelt_is_refused_with_what_is_known(kind: Kind) {
     }
     assert_eq!(lab.ask("/nodes?limit=many", "*/*").await.0, 400);
     assert_eq!(lab.ask("/incident?minutes=0", "*/*").await.0, 400);
+}
+
+/// Holds the table of pulses for so many seconds; whoever reads it meanwhile waits. It is held when this returns.
+fn hold(url: &str, seconds: u32) {
+    let text =
+        format!("BEGIN; LOCK TABLE pulses IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep({seconds}); COMMIT");
+    let there = url.to_owned();
+    std::thread::spawn(move || sql(&there, &text));
+    let held = "SELECT count(*) FROM pg_locks WHERE relation = 'pulses'::regclass AND granted \
+                AND mode = 'AccessExclusiveLock'";
+    while sql(url, held)[0][0].as_deref() != Some("1") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[tokio::test]
+async fn what_other_hubs_wrote_is_waited_for_by_nobody_once_that_takes_its_time() {
+    let at = Where::new(Kind::Postgres);
+    let (lab, other) = (Lab::new(&at), Lab::new(&at));
+    let ask = async || {
+        let began = Instant::now();
+        let nodes = lab.json("/api/v1/fleet").await["all"]["nodes"].clone();
+        (nodes, began.elapsed())
+    };
+    hold(&at.url(), 1);
+    lab.hub.roll.look_again();
+    assert!(ask().await.1 > Duration::from_millis(300), "nobody could know that it takes its time");
+    other.tell([told("mw1", 1, &[item("a", Status::Compliant)])]).await;
+    hold(&at.url(), 5);
+    lab.hub.roll.look_again();
+    let (nodes, took) = ask().await;
+    assert_eq!(nodes, 0);
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    let patience = Instant::now() + Duration::from_mins(1);
+    while ask().await.0 != 1 {
+        assert!(Instant::now() < patience, "what the other hub wrote is not heard of");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
