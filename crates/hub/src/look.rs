@@ -1,9 +1,11 @@
 //! One look at the fleet: what a page or an answer is made from, all of it as of one moment.
 
 use crate::drifts::Open;
+use crate::invariants::{Broken, Watch};
 use crate::liveness::HubTimes;
 use crate::roll::{Facets, Filter, Line, Roll, Tally};
 use crate::slots::Slots;
+use crate::store::registry::Registry;
 use crate::store::telling::Telling;
 use crate::store::{NodeRow, Result, View};
 use std::collections::HashMap;
@@ -22,6 +24,10 @@ pub(crate) struct Look<'a> {
     pub(crate) telling: &'a dyn Telling,
     /// What is dear and kept for a while.
     pub(crate) kept: &'a Kept,
+    /// Who watches over what must hold between nodes.
+    pub(crate) watch: &'a Watch,
+    /// Who may speak.
+    pub(crate) members: &'a dyn Registry,
     /// When it is.
     pub(crate) times: HubTimes,
 }
@@ -43,6 +49,11 @@ impl Look<'_> {
         if self.roll.len() < LARGE { find() } else { memo.get(find) }
     }
 
+    /// Every invariant that does not hold.
+    pub(crate) fn broken(&self) -> Result<Arc<Vec<Broken>>> {
+        self.watch.broken(self.view, self.roll, self.members, self.times)
+    }
+
     /// The documents of these nodes, in their order.
     pub(crate) fn rows(&self, lines: &[Line]) -> Result<Vec<NodeRow>> {
         let keys: Vec<i64> = lines.iter().map(|line| line.key).collect();
@@ -53,7 +64,7 @@ impl Look<'_> {
 }
 
 /// From how many nodes on answers are kept, and shared by all who ask.
-const LARGE: usize = 5_000;
+pub(crate) const LARGE: usize = 5_000;
 /// How many of the worst nodes are counted out.
 pub(crate) const WORST: usize = 12;
 
@@ -64,8 +75,6 @@ pub struct Kept {
     tally: Memo<Arc<Tally>>,
     /// The facets of the filters that were asked for last.
     facets: Memos<Filter, Facets>,
-    /// How many invariants do not hold.
-    pub(crate) broken: Memo<usize>,
     /// Every open drift.
     pub(crate) drift: Memo<Arc<Open>>,
 }

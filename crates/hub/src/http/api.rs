@@ -1,7 +1,7 @@
 //! The user API: JSON for programs, keyset pages, the same words as the reports.
 
 use super::{Hub, Problem};
-use crate::invariants::{self, INVARIANTS, Invariant};
+use crate::invariants::{Broken, Invariant, Says};
 use crate::liveness::{self, HubTimes, flags, skew_ms};
 use crate::merge::holes;
 use crate::slots::node_of;
@@ -199,8 +199,10 @@ pub(super) struct InvariantsJson {
 
 #[derive(Debug, Serialize)]
 struct InvariantJson {
-    fact: &'static str,
-    means: &'static str,
+    name: String,
+    means: String,
+    /// Whether `hub.yaml` says it.
+    own: bool,
     /// Where it does not hold.
     broken: Vec<BrokenJson>,
 }
@@ -210,17 +212,38 @@ struct BrokenJson {
     tier: String,
     item: String,
     /// Which nodes say what.
-    says: BTreeMap<String, Vec<String>>,
+    says: Vec<Says>,
+    /// Nothing where it was so already when this hub began to look.
+    since: Option<Timestamp>,
+    #[serde(rename = "do")]
+    remedy: String,
+}
+
+impl BrokenJson {
+    fn new(one: &Broken) -> Self {
+        Self {
+            tier: one.tier.clone(),
+            item: one.item.clone(),
+            says: one.says.clone(),
+            since: one.since.and_then(Timestamp::from_unix_ms),
+            remedy: one.remedy.clone(),
+        }
+    }
 }
 
 pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<InvariantsJson>, Problem> {
-    let broken = hub.look(|look| invariants::broken(look.view, look.roll, look.times)).await?;
-    let of = |fact: &str| {
-        let its = broken.iter().filter(|one| one.fact == fact).cloned();
-        its.map(|one| BrokenJson { tier: one.tier, item: one.item, says: one.says }).collect()
-    };
-    let one = |one: &Invariant| InvariantJson { fact: one.fact, means: one.means, broken: of(one.fact) };
-    Ok(Json(InvariantsJson { invariants: INVARIANTS.iter().map(one).collect() }))
+    let answer = hub.look(|look| {
+        let broken = look.broken()?;
+        let of = |name: &str| broken.iter().filter(|one| one.name == name).map(BrokenJson::new).collect();
+        let one = |one: &Invariant| InvariantJson {
+            name: one.name.clone(),
+            means: one.means.clone(),
+            own: one.own,
+            broken: of(&one.name),
+        };
+        Ok(InvariantsJson { invariants: look.watch.all.iter().map(one).collect() })
+    });
+    Ok(Json(answer.await?))
 }
 
 fn unknown_node() -> Problem {

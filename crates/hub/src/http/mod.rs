@@ -24,6 +24,7 @@ use crate::accounts::Desk;
 use crate::admissions::{Admissions, Unknown};
 use crate::ca::Authority;
 use crate::gauges::Looked;
+use crate::invariants::Watch;
 use crate::liveness::HubTimes;
 use crate::look::{Kept, Look};
 use crate::metrics::Metrics;
@@ -55,6 +56,8 @@ pub struct Hub {
     pub roll: Arc<Roll>,
     /// Answers that are kept for a while.
     pub kept: Arc<Kept>,
+    /// Who watches over what must hold between nodes.
+    pub watch: Arc<Watch>,
     /// Room for pages that wait for news.
     pub listeners: Arc<Semaphore>,
     /// Who may be disturbed.
@@ -123,11 +126,13 @@ impl Hub {
     ) -> Result<T, Problem> {
         let (roll, kept, slots, times) =
             (Arc::clone(&self.roll), Arc::clone(&self.kept), self.slots.clone(), self.times());
-        let telling = Arc::clone(&self.telling);
+        let (telling, watch, members) =
+            (Arc::clone(&self.telling), Arc::clone(&self.watch), Arc::clone(&self.registry));
         self.ask(move |view| {
             roll.refresh(view, times.now)?;
-            let telling = telling.as_ref();
-            question(&Look { view, roll: &roll, slots: &slots, telling, kept: &kept, times })
+            let (telling, members) = (telling.as_ref(), members.as_ref());
+            let (roll, slots, kept, watch) = (&*roll, &slots, &*kept, &*watch);
+            question(&Look { view, roll, slots, telling, kept, watch, members, times })
         })
         .await
     }

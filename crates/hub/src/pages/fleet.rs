@@ -5,7 +5,6 @@ use super::words;
 use super::{Page, Top};
 use crate::accounts::Who;
 use crate::http::address;
-use crate::invariants;
 use crate::look::Look;
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
 use crate::store::telling::{Silence, State};
@@ -124,8 +123,7 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
     let silences = look.telling.silences(look.times.now)?;
     let nodes: Result<Vec<_>> = rows.iter().map(|row| line(look, row, &silences)).collect();
     let held = look.slots.held()?;
-    let count = || invariants::broken(look.view, look.roll, look.times).map(|all| all.len());
-    let broken = look.keep(&look.kept.broken, count)?;
+    let broken = look.broken()?.len();
     let given_up = look.telling.tallies()?.into_iter().filter(|one| one.state == State::Failed);
     let given_up = given_up.map(|one| one.count);
     let top = Top::of(who);
