@@ -5,6 +5,7 @@ use crate::invariants::{Broken, Watch};
 use crate::liveness::HubTimes;
 use crate::roll::{Facets, Filter, Line, Roll, Tally};
 use crate::slots::Slots;
+use crate::spans::Adrift;
 use crate::store::registry::Registry;
 use crate::store::telling::Telling;
 use crate::store::{NodeRow, Result, View};
@@ -28,6 +29,8 @@ pub(crate) struct Look<'a> {
     pub(crate) watch: &'a Watch,
     /// Who may speak.
     pub(crate) members: &'a dyn Registry,
+    /// How long history is kept (ms).
+    pub(crate) keep: i64,
     /// When it is.
     pub(crate) times: HubTimes,
 }
@@ -54,6 +57,11 @@ impl Look<'_> {
         self.watch.broken(self.view, self.roll, self.members, self.times)
     }
 
+    /// From when on nothing of the history has been forgotten (unix ms).
+    pub(crate) fn kept_since(&self) -> i64 {
+        self.times.now.saturating_sub(self.keep)
+    }
+
     /// The documents of these nodes, in their order.
     pub(crate) fn rows(&self, lines: &[Line]) -> Result<Vec<NodeRow>> {
         let keys: Vec<i64> = lines.iter().map(|line| line.key).collect();
@@ -77,6 +85,8 @@ pub struct Kept {
     facets: Memos<Filter, Facets>,
     /// Every open drift.
     pub(crate) drift: Memo<Arc<Open>>,
+    /// How many nodes had something off in the last day.
+    pub(crate) adrift: Memo<Arc<Adrift>>,
 }
 
 /// What took less than this to find is found anew each time.

@@ -135,6 +135,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         accounts,
         authority,
         certificate_life,
+        keep: ms(keep),
         quota,
         telling,
         metrics,

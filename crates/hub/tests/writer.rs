@@ -92,6 +92,7 @@ async fn lab(path: &Path) -> Lab {
         accounts: evenkeel_hub::accounts::Desk::new(Arc::new(SqliteAccounts::open(path).unwrap())),
         authority: None,
         certificate_life: CERTIFICATE_LIFE,
+        keep: 86_400_000,
         quota: Quota::new(10),
         telling: Arc::new(SqliteTelling::open(path).unwrap()),
         metrics,

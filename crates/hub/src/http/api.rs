@@ -1,5 +1,6 @@
 //! The user API: JSON for programs, keyset pages, the same words as the reports.
 
+use super::past::{self, AtQuery};
 use super::{Hub, Problem};
 use crate::invariants::{Broken, Invariant, Says};
 use crate::liveness::{self, HubTimes, flags, skew_ms};
@@ -7,8 +8,10 @@ use crate::merge::holes;
 use crate::slots::node_of;
 use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, SlotRow};
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use evenkeel_report::{
     Agent, Change, Counts, Drift, Liveness, Phase, Seq, SpecState, Spool, Status, Timestamp, Writer,
 };
@@ -111,7 +114,7 @@ pub(super) struct ItemJson {
 }
 
 impl ItemJson {
-    fn new(id: String, row: ItemRow) -> Self {
+    pub(super) fn new(id: String, row: ItemRow) -> Self {
         let ItemRow { status, detail, seq } = row;
         Self {
             id,
@@ -142,8 +145,12 @@ pub(super) struct NodeAndItems {
 pub(super) async fn node(
     State(hub): State<Arc<Hub>>,
     Path(name): Path<String>,
-) -> Result<Json<NodeAndItems>, Problem> {
+    query: Result<Query<AtQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
     let times = hub.times();
+    if let Some(at) = past::asked(query, times.now)? {
+        return past::node(&hub, name, at).await.map(IntoResponse::into_response);
+    }
     let answer = hub.ask(move |view| {
         let Some(row) = view.node(&name)? else { return Ok(None) };
         let mut items = view.items(row.key)?;
@@ -153,7 +160,7 @@ pub(super) async fn node(
         let items = items.into_iter().map(|(id, item)| ItemJson::new(id, item)).collect();
         Ok(Some(NodeAndItems { node: NodeJson::new(row, times), gaps, items }))
     });
-    answer.await?.map(Json).ok_or_else(unknown_node)
+    answer.await?.map(|answer| Json(answer).into_response()).ok_or_else(unknown_node)
 }
 
 #[derive(Debug, Serialize)]
@@ -246,7 +253,7 @@ pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<Invar
     Ok(Json(answer.await?))
 }
 
-fn unknown_node() -> Problem {
+pub(super) fn unknown_node() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no node of this name or source has ever reported here")
 }
 
@@ -325,7 +332,7 @@ pub(super) struct Timeline {
 pub(super) async fn timeline(
     State(hub): State<Arc<Hub>>,
     Path(name): Path<String>,
-    query: Result<Query<TimelineQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<TimelineQuery>, QueryRejection>,
 ) -> Result<Json<Timeline>, Problem> {
     let Query(query) = query.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);

@@ -15,6 +15,7 @@ mod live;
 pub use live::LISTENERS;
 mod needs;
 mod pages;
+mod past;
 mod sign_in;
 mod silences;
 mod telling;
@@ -72,6 +73,8 @@ pub struct Hub {
     pub authority: Option<Arc<Authority>>,
     /// How long a node's certificate holds.
     pub certificate_life: Duration,
+    /// How long history is kept (ms).
+    pub keep: i64,
     /// How often each may ask.
     pub quota: Quota,
     /// What waits to be told, and what is not to be told.
@@ -126,13 +129,14 @@ impl Hub {
     ) -> Result<T, Problem> {
         let (roll, kept, slots, times) =
             (Arc::clone(&self.roll), Arc::clone(&self.kept), self.slots.clone(), self.times());
+        let keep = self.keep;
         let (telling, watch, members) =
             (Arc::clone(&self.telling), Arc::clone(&self.watch), Arc::clone(&self.registry));
         self.ask(move |view| {
             roll.refresh(view, times.now)?;
             let (telling, members) = (telling.as_ref(), members.as_ref());
             let (roll, slots, kept, watch) = (&*roll, &slots, &*kept, &*watch);
-            question(&Look { view, roll, slots, telling, kept, watch, members, times })
+            question(&Look { view, roll, slots, telling, kept, watch, members, keep, times })
         })
         .await
     }

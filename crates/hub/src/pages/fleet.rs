@@ -1,5 +1,6 @@
 //! The front page: the fleet in one sentence, what is the matter with it, tier by tier, and its worst nodes.
 
+use super::plot::Counts;
 use super::view::{self, Held, NodeLine, OpenItem, Refusal, Repair};
 use super::words;
 use super::{Page, Top};
@@ -7,9 +8,11 @@ use crate::accounts::Who;
 use crate::http::address;
 use crate::look::Look;
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
+use crate::spans::{self, Window};
 use crate::store::telling::{Silence, State};
 use crate::store::{NodeRow, Result, SlotRow};
 use askama::Template;
+use std::sync::Arc;
 
 /// Up to so many nodes, every one is shown; of a larger fleet, the worst.
 const ALL: usize = 30;
@@ -20,6 +23,8 @@ const TIERS: usize = 40;
 const COMMITS: usize = 5;
 const REFUSALS: usize = 5;
 const SLOTS: usize = 20;
+/// How far back the picture goes (ms).
+const DAY_MS: i64 = 86_400_000;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -39,6 +44,7 @@ struct Fleet {
     more: Option<(usize, String)>,
     commits: Vec<Commit>,
     broken: usize,
+    adrift: Option<Counts>,
     /// Messages that nobody took.
     untold: Option<String>,
     held: Vec<Held>,
@@ -142,12 +148,21 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
         more,
         commits: commits(&tally, COMMITS),
         broken,
+        adrift: adrift(look)?,
         untold: words::untold(given_up.sum()),
         held: held.values().flatten().take(SLOTS).map(slot).collect(),
         repairs: repairs(look)?,
         top,
     };
     Ok(page.render())
+}
+
+/// How many nodes had something off in the last day.
+fn adrift(look: &Look<'_>) -> Result<Option<Counts>> {
+    let window = Window { from: look.times.now.saturating_sub(DAY_MS), to: look.times.now };
+    let find = || spans::adrift(look.view, window).map(Arc::new);
+    let adrift = look.keep(&look.kept.adrift, find)?;
+    Ok(Counts::new(&adrift))
 }
 
 /// Every node, worst first.

@@ -78,6 +78,11 @@ impl Lab {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// The same of an address that is made on the spot.
+    pub async fn json_of(&self, path: String) -> Value {
+        self.json(&path).await
+    }
+
     /// The nodes on every page of a list, as the addresses lead from one to the next.
     pub async fn walk(&self, start: &str) -> Vec<Value> {
         let (mut url, mut found) = (start.to_owned(), vec![]);
