@@ -36,20 +36,28 @@ pub fn of_item(changes: &[&HistoryRow], now: Option<&ItemRow>, window: Window) -
     let clamp = |at: i64| at.clamp(window.from, window.to);
     for (nth, row) in changes.iter().filter(|row| row.place.sub != BY_THE_WAY).enumerate() {
         let at = clamp(when(row));
-        let since = row.detail.since.map(|since| clamp(since.unix_ms().min(when(row))));
+        let since = row.detail.since.map(|since| since.unix_ms().min(when(row)));
         let status = settled(&row.status);
         let repaired = row.status == Status::Repaired.word();
+        let began = open.take();
+        let fresh = began.is_none();
         // What the first change ends began before the window, unless it tells since when.
-        let before = open.take().or_else(|| match status {
-            Some(Status::Compliant) if nth == 0 => Some((since.unwrap_or(window.from), None)),
-            Some(Status::Compliant) if repaired => Some((since.unwrap_or(at), None)),
-            Some(status) if status.is_open() => since.filter(|since| *since < at).map(|since| (since, None)),
+        let before = began.or_else(|| match (status, since) {
+            (Some(Status::Compliant), None) if nth == 0 => Some((window.from, None)),
+            (Some(Status::Compliant), since) if repaired || nth == 0 => {
+                Some((clamp(since.unwrap_or(at)), None))
+            }
+            (Some(status), Some(since)) if status.is_open() && since < window.from => {
+                Some((window.from, None))
+            }
             _ => None,
         });
         if let Some((from, status)) = before {
             spans.push(Stood { from, to: at, status, repaired });
         }
-        open = status.filter(|status| status.is_open()).map(|status| (at, Some(status)));
+        // Between that moment and this change there is no other, so it has stood like this since then.
+        let from = since.filter(|since| fresh && *since >= window.from).map_or(at, clamp);
+        open = status.filter(|status| status.is_open()).map(|status| (from, Some(status)));
     }
     match (open, now) {
         (Some((from, status)), _) => spans.push(Stood { from, to: window.to, status, repaired: false }),
@@ -236,8 +244,8 @@ mod tests {
         let repairs =
             [row(1, 1200, Status::Repaired, Some(1199)), row(2, 1400, Status::Repaired, Some(1390))];
         assert_eq!(spans(&repairs), [(1199, 1200, None, true), (1390, 1400, None, true)]);
-        let stays = [row(1, 1600, Status::Pending, Some(1600))];
-        assert_eq!(spans(&stays), [(1600, 2000, Some(Status::Pending), false)]);
+        let stays = [row(1, 1600, Status::Pending, Some(1590))];
+        assert_eq!(spans(&stays), [(1590, 2000, Some(Status::Pending), false)]);
         let skipped = [row(1, 1600, Status::Pending, Some(1600)), row(2, 1700, Status::Skipped, None)];
         assert_eq!(spans(&skipped), [(1600, 1700, Some(Status::Pending), false)]);
     }

@@ -31,16 +31,17 @@ struct Then {
     silent: Option<String>,
     spec: Option<(String, &'static str)>,
     open: Vec<OpenItem>,
-    quiet: Vec<(OpenItem, &'static str)>,
+    quiet: Vec<(OpenItem, String)>,
 }
 
 /// What is said of how something is known.
-fn known(was: &Was) -> &'static str {
+fn known(was: &Was) -> String {
+    let since = was.changed.map(|at| format!("since {}", exact(at))).unwrap_or_default();
     match was.known {
-        Known::Told => "",
-        Known::Unchanged => "nothing had changed by then; it may not have been kept yet",
-        Known::Left => "no longer kept; when it left is not known",
-        Known::Forgotten => "the change that would say it has been forgotten",
+        Known::Told => since,
+        Known::Unchanged => "nothing had changed by then; it may not have been kept yet".to_owned(),
+        Known::Left => format!("{since}; no longer kept, and when it left is not known"),
+        Known::Forgotten => "the change that would say it has been forgotten".to_owned(),
     }
 }
 
