@@ -28,9 +28,59 @@ pub struct Stood {
     pub repaired: bool,
 }
 
-/// When an item was off, from its changes within `window`, oldest first, and from how it stands now, where that is open.
+/// What the first change of an item within a span ended, where that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    /// Nobody asked, or it is not known.
+    Unasked,
+    /// It was off, like this.
+    Off(Status),
+    /// It was not off, or not kept.
+    Even,
+}
+
+impl Before {
+    fn off(self) -> Option<Status> {
+        match self {
+            Self::Off(status) => Some(status),
+            Self::Unasked | Self::Even => None,
+        }
+    }
+
+    /// Looks it up, where the first change does not tell it: one back to compliant may end a drift, or the item was not kept
+    /// before; one that is gone or skipped may have been off.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn look(view: &dyn View, node: i64, changes: &[&HistoryRow]) -> Result<Self> {
+        let Some(first) = changes.iter().find(|row| row.place.sub != BY_THE_WAY) else {
+            return Ok(Self::Unasked);
+        };
+        if !asks(first) {
+            return Ok(Self::Unasked);
+        }
+        let rows = view.timeline(node, Some((first.place, &first.item)), SEARCHED)?;
+        let whole = rows.len() < SEARCHED;
+        let its = rows.into_iter().find(|row| row.item == first.item && row.place.sub != BY_THE_WAY);
+        Ok(match its.map(|row| settled(&row.status)) {
+            Some(Some(status)) if status.is_open() => Self::Off(status),
+            Some(_) => Self::Even,
+            // Its first change ever: nothing was off, unless that was forgotten, and then only what came right tells it.
+            None if whole && settled(&first.status) != Some(Status::Compliant) => Self::Even,
+            None => Self::Unasked,
+        })
+    }
+}
+
+/// Whether a change does not tell what it ended.
+fn asks(first: &HistoryRow) -> bool {
+    first.detail.since.is_none() && settled(&first.status).is_none_or(|status| !status.is_open())
+}
+
+/// When an item was off, from its changes within `window`, oldest first, from what the first of them ended, and from how
+/// the item stands now, where that is open.
 #[must_use]
-pub fn of_item(changes: &[&HistoryRow], now: Option<&ItemRow>, window: Window) -> Vec<Stood> {
+pub fn of_item(changes: &[&HistoryRow], before: Before, now: Option<&ItemRow>, window: Window) -> Vec<Stood> {
     let mut spans = vec![];
     let mut open: Option<(i64, Option<Status>)> = None;
     let clamp = |at: i64| at.clamp(window.from, window.to);
@@ -42,7 +92,10 @@ pub fn of_item(changes: &[&HistoryRow], now: Option<&ItemRow>, window: Window) -
         let began = open.take();
         let fresh = began.is_none();
         // What the first change ends began before the window, unless it tells since when.
-        let before = began.or_else(|| match (status, since) {
+        let ended = began.or_else(|| match (status, since) {
+            (_, None) if nth == 0 && before != Before::Unasked => {
+                before.off().map(|was| (window.from, Some(was)))
+            }
             (Some(Status::Compliant), None) if nth == 0 => Some((window.from, None)),
             (Some(Status::Compliant), since) if repaired || nth == 0 => {
                 Some((clamp(since.unwrap_or(at)), None))
@@ -52,7 +105,7 @@ pub fn of_item(changes: &[&HistoryRow], now: Option<&ItemRow>, window: Window) -
             }
             _ => None,
         });
-        if let Some((from, status)) = before {
+        if let Some((from, status)) = ended {
             spans.push(Stood { from, to: at, status, repaired });
         }
         // Between that moment and this change there is no other, so it has stood like this since then.
@@ -72,6 +125,9 @@ pub fn of_item(changes: &[&HistoryRow], now: Option<&ItemRow>, window: Window) -
 
 /// How many changes and open items of a whole fleet are read.
 const ENTRIES: usize = 10_000;
+/// How many times what was before is looked up for a whole fleet, and among how many changes of the node each time.
+const LOOKED_UP: usize = 300;
+const SEARCHED: usize = 200;
 const OPEN: usize = 10_000;
 /// Into how many pieces a window is cut: no more than a `u128` has bits.
 pub const PIECES: usize = 96;
@@ -97,20 +153,33 @@ impl Changed {
         Ok(Self { from, entries, cut: full || open.len() == OPEN, open })
     }
 
-    /// Calls `with` for every item that changed or is off: its node, its changes, oldest first, and how it stands now,
-    /// where that is open.
-    fn each(&self, mut with: impl FnMut(i64, &[&HistoryRow], Option<&ItemRow>)) {
+    /// Calls `with` for every item that changed or is off: its node, its changes, oldest first, what the first of those after
+    /// the beginning ended, and how it stands now, where that is open. Whether everything was looked up.
+    fn each(
+        &self,
+        view: &dyn View,
+        mut with: impl FnMut(i64, &[&HistoryRow], Before, Option<&ItemRow>),
+    ) -> Result<bool> {
+        let mut looked = 0;
         let key = |(node, id, item)| ((node, id), item);
         let open = self.open.iter().map(|(node, id, item)| key((*node, id.as_str(), item)));
         let mut open: HashMap<(i64, &str), &ItemRow> = open.collect();
         for group in self.entries.chunk_by(|(a, one), (b, two)| a == b && one.item == two.item) {
             let Some((node, first)) = group.first() else { continue };
             let rows: Vec<&HistoryRow> = group.iter().map(|(_, row)| row).collect();
-            with(*node, &rows, open.remove(&(*node, first.item.as_str())));
+            let before = match rows.first() {
+                Some(first) if looked < LOOKED_UP && asks(first) => {
+                    looked += 1;
+                    Before::look(view, *node, &rows)?
+                }
+                _ => Before::Unasked,
+            };
+            with(*node, &rows, before, open.remove(&(*node, first.item.as_str())));
         }
         for ((node, _), item) in open {
-            with(node, &[], Some(item));
+            with(node, &[], Before::Unasked, Some(item));
         }
+        Ok(looked < LOOKED_UP)
     }
 }
 
@@ -148,13 +217,13 @@ pub fn adrift(view: &dyn View, window: Window) -> Result<Adrift> {
     let changed = Changed::read(view, window)?;
     let window = Window { from: changed.from, ..window };
     let mut bits: HashMap<i64, u128> = HashMap::new();
-    changed.each(|node, rows, now| {
-        for stood in of_item(rows, now, window) {
+    let whole = changed.each(view, |node, rows, before, now| {
+        for stood in of_item(rows, before, now, window) {
             *bits.entry(node).or_default() |= window.pieces(&stood);
         }
-    });
+    })?;
     let count = |piece: usize| bits.values().filter(|bits| *bits >> piece & 1 == 1).count();
-    Ok(Adrift { window, nodes: (0..PIECES).map(count).collect(), cut: changed.cut })
+    Ok(Adrift { window, nodes: (0..PIECES).map(count).collect(), cut: changed.cut || !whole })
 }
 
 /// How a whole fleet stood at one moment.
@@ -179,33 +248,38 @@ pub fn moment(view: &dyn View, at: i64, now: i64) -> Result<Moment> {
         return Ok(moment);
     }
     let mut nodes: HashSet<i64> = HashSet::new();
-    changed.each(|node, rows, now_open| {
-        if let Some(status) = stood_at(rows, now_open, Window { from: at, to: now.max(at) }) {
+    changed.each(view, |node, rows, before, now_open| {
+        if let Some(status) = stood_at(rows, before, now_open, Window { from: at, to: now.max(at) }) {
             nodes.insert(node);
             *moment.items.entry(status.map_or("off", Status::word)).or_default() += 1;
         }
-    });
+    })?;
     moment.nodes = nodes.len();
     Ok(moment)
 }
 
 /// How an item stood when the window began, where it was off; `None` inside where only that is known.
 #[expect(clippy::option_option, reason = "off or not, and which status where that is known")]
-fn stood_at(rows: &[&HistoryRow], now: Option<&ItemRow>, window: Window) -> Option<Option<Status>> {
+fn stood_at(
+    rows: &[&HistoryRow],
+    before: Before,
+    now: Option<&ItemRow>,
+    window: Window,
+) -> Option<Option<Status>> {
     let (by_then, after): (Vec<&HistoryRow>, Vec<&HistoryRow>) =
         rows.iter().copied().partition(|row| when(row) <= window.from);
     if let Some(last) = by_then.iter().rfind(|row| row.place.sub != BY_THE_WAY) {
         return settled(&last.status).filter(|status| status.is_open()).map(Some);
     }
     let began = |row: &ItemRow| row.detail.since.is_none_or(|since| since.unix_ms() <= window.from);
-    let spans = of_item(&after, now.filter(|row| began(row)), window);
+    let spans = of_item(&after, before, now.filter(|row| began(row)), window);
     spans.first().filter(|first| first.from <= window.from).map(|first| first.status)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::{Stood, Window, of_item};
+    use super::{Before, Stood, Window, of_item};
     use crate::store::{Detail, HistoryRow, Place};
     use evenkeel_report::{Seq, Status, Timestamp};
 
@@ -228,7 +302,7 @@ mod tests {
     fn spans(rows: &[HistoryRow]) -> Vec<(i64, i64, Option<Status>, bool)> {
         let rows: Vec<&HistoryRow> = rows.iter().collect();
         let told = |one: &Stood| (one.from, one.to, one.status, one.repaired);
-        of_item(&rows, None, WINDOW).iter().map(told).collect()
+        of_item(&rows, Before::Unasked, None, WINDOW).iter().map(told).collect()
     }
 
     #[test]

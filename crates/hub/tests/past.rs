@@ -8,6 +8,7 @@ use common::stores::{Kind, Where};
 use common::{T0, item, report, seq, source};
 use evenkeel_hub::merge;
 use evenkeel_hub::past::{Known, Past};
+use evenkeel_hub::spans;
 use evenkeel_hub::store::{Store, View};
 use evenkeel_report::{Event, Item, Report, Scope, Status, Timestamp};
 use proptest::prelude::*;
@@ -18,6 +19,7 @@ in_every_store! {
     what_came_late_is_told_where_it_belongs
     what_was_forgotten_is_not_made_up
     an_item_that_left_without_a_word_is_told_so
+    the_fleet_is_counted_as_it_was
 }
 
 const IDS: [&str; 4] = ["sysctl/a", "sysctl/b", "mount//c", "file//d"];
@@ -51,16 +53,26 @@ fn moment(n: usize) -> i64 {
 /// The reports of these moves: the first lists everything, the others what changed.
 fn reports(name: &str, moves: &Moves) -> Vec<Event<Report>> {
     let mut stands: BTreeMap<&str, Item> = BTreeMap::new();
+    let mut began: BTreeMap<&str, Timestamp> = BTreeMap::new();
     let mut all = vec![];
     for (at, step) in moves.iter().enumerate() {
         let (mut told, mut gone) = (vec![], vec![]);
         for (id, does) in IDS.into_iter().zip(step) {
             match does {
                 None => {}
-                Some(None) => gone.extend(stands.remove(id).map(|_| id.to_owned())),
+                Some(None) => {
+                    began.remove(id);
+                    gone.extend(stands.remove(id).map(|_| id.to_owned()));
+                }
                 Some(Some((status, value))) => {
                     let mut one = item(id, STATUSES[*status]);
                     one.drift.iter_mut().for_each(|drift| drift.observed = Some(value.to_string()));
+                    // Since when it is off, as an agent tells it.
+                    let open = one.status.is_open();
+                    let since =
+                        began.remove(id).unwrap_or_else(|| Timestamp::from_unix_ms(moment(at)).unwrap());
+                    one.since = (open || one.status == Status::Repaired).then_some(since);
+                    began.extend(open.then_some((id, since)));
                     told.push(one.clone());
                     stands.insert(id, one);
                 }
@@ -225,4 +237,28 @@ fn an_item_that_left_without_a_word_is_told_so(kind: Kind) {
     assert_eq!(known("sysctl/a"), (Known::Left, Some(Status::Error)));
     assert_eq!(known("sysctl/b"), (Known::Told, Some(Status::Error)));
     assert_eq!((told.open(), told.count(Status::Error)), (2, 2));
+}
+
+fn the_fleet_is_counted_as_it_was(kind: Kind) {
+    if kind == Kind::Memory {
+        return;
+    }
+    run(if kind == Kind::Postgres { 8 } else { 24 }, kind, |name, moves, _| {
+        let place = Where::new(kind);
+        let (mut store, view) = (place.store(), place.view());
+        let mut lived = vec![];
+        for (at, event) in reports(name, &moves).iter().enumerate() {
+            tell(&mut *store, event, moment(at));
+            lived.push(live(view.as_ref(), name));
+        }
+        for (at, stood) in lived.iter().enumerate() {
+            let told = spans::moment(view.as_ref(), moment(at), moment(lived.len())).unwrap();
+            let off = |id: &str| stood.get(id).is_some_and(|(status, ..)| status.is_open());
+            let most = IDS.iter().filter(|id| off(id)).count();
+            let count: usize = told.items.values().sum();
+            prop_assert_eq!(count, most, "{}: {:?}, {:?}", at, told, stood);
+            prop_assert_eq!(told.nodes, usize::from(count > 0));
+        }
+        Ok(())
+    });
 }

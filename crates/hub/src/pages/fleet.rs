@@ -161,7 +161,7 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
 fn adrift(look: &Look<'_>) -> Result<Option<Counts>> {
     let window = Window { from: look.times.now.saturating_sub(DAY_MS), to: look.times.now };
     let find = || spans::adrift(look.view, window).map(Arc::new);
-    let adrift = look.keep(&look.kept.adrift, find)?;
+    let adrift = look.kept.adrift.get(find)?;
     Ok(Counts::new(&adrift))
 }
 

@@ -6,7 +6,7 @@ use super::view::tone;
 use super::words::{self, lasting, shown};
 use crate::liveness::{HubTimes, liveness};
 use crate::past::when;
-use crate::spans::{Adrift, PIECES, Stood, Window, of_item};
+use crate::spans::{Adrift, Before, PIECES, Stood, Window, of_item};
 use crate::store::{HistoryRow, ItemRow, NodeRow, Result, SPEC_ITEM, View};
 use evenkeel_report::{Liveness, Status};
 use std::collections::BTreeMap;
@@ -134,11 +134,11 @@ impl Plot {
         for id in now.keys().filter(|id| open(id).is_some()) {
             by_item.insert(id, vec![]);
         }
-        for row in changes.iter().rev().filter(|row| row.item != SPEC_ITEM) {
-            by_item.entry(&row.item).or_default().push(row);
+        for change in changes.iter().rev().filter(|change| change.item != SPEC_ITEM) {
+            by_item.entry(&change.item).or_default().push(change);
         }
         for (id, rows) in by_item {
-            let stood = of_item(&rows, open(id), window);
+            let stood = of_item(&rows, Before::look(view, row.key, &rows)?, open(id), window);
             if !stood.is_empty() {
                 all.push((stood.iter().map(|one| one.to - one.from).sum(), id, stood));
             }
