@@ -57,6 +57,11 @@ impl Look<'_> {
         self.watch.broken(self.view, self.roll, self.members, self.times)
     }
 
+    /// Whether a node is known and was not taken out.
+    pub(crate) fn keeps(&self, node: i64) -> bool {
+        self.roll.line(node).is_some_and(|line| !line.retired)
+    }
+
     /// From when on nothing of the history has been forgotten (unix ms).
     pub(crate) fn kept_since(&self) -> i64 {
         self.times.now.saturating_sub(self.keep)

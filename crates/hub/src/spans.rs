@@ -143,14 +143,17 @@ struct Changed {
 }
 
 impl Changed {
-    fn read(view: &dyn View, window: Window) -> Result<Self> {
+    /// Of the nodes that are `kept` alone.
+    fn read(view: &dyn View, kept: &dyn Fn(i64) -> bool, window: Window) -> Result<Self> {
         let mut entries = view.between(window.from, window.to.saturating_add(1), ENTRIES)?;
-        let open = view.open_items(OPEN)?;
+        let mut open = view.open_items(OPEN)?;
         let full = entries.len() == ENTRIES;
         let from = entries.last().filter(|_| full).map_or(window.from, |(_, row)| row.got);
-        entries.retain(|(_, row)| row.item != SPEC_ITEM);
+        let cut = full || open.len() == OPEN;
+        open.retain(|(node, ..)| kept(*node));
+        entries.retain(|(node, row)| row.item != SPEC_ITEM && kept(*node));
         entries.sort_by(|(a, one), (b, two)| (a, &one.item, one.place).cmp(&(b, &two.item, two.place)));
-        Ok(Self { from, entries, cut: full || open.len() == OPEN, open })
+        Ok(Self { from, entries, open, cut })
     }
 
     /// Calls `with` for every item that changed or is off: its node, its changes, oldest first, what the first of those after
@@ -209,12 +212,12 @@ impl Window {
     }
 }
 
-/// How many nodes had something off in the time up to now.
+/// How many nodes had something off in the time up to now, of those that are `kept`.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn adrift(view: &dyn View, window: Window) -> Result<Adrift> {
-    let changed = Changed::read(view, window)?;
+pub fn adrift(view: &dyn View, kept: &dyn Fn(i64) -> bool, window: Window) -> Result<Adrift> {
+    let changed = Changed::read(view, kept, window)?;
     let window = Window { from: changed.from, ..window };
     let mut bits: HashMap<i64, u128> = HashMap::new();
     let whole = changed.each(view, |node, rows, before, now| {
@@ -237,12 +240,12 @@ pub struct Moment {
     pub items: BTreeMap<&'static str, usize>,
 }
 
-/// How the fleet stood at `at` (unix ms), looking back from `now`.
+/// How the nodes that are `kept` stood at `at` (unix ms), looking back from `now`.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn moment(view: &dyn View, at: i64, now: i64) -> Result<Moment> {
-    let changed = Changed::read(view, Window { from: at, to: now })?;
+pub fn moment(view: &dyn View, kept: &dyn Fn(i64) -> bool, at: i64, now: i64) -> Result<Moment> {
+    let changed = Changed::read(view, kept, Window { from: at, to: now })?;
     let mut moment = Moment { reaches: changed.from, nodes: 0, items: BTreeMap::new() };
     if changed.from > at {
         return Ok(moment);

@@ -252,7 +252,7 @@ fn the_fleet_is_counted_as_it_was(kind: Kind) {
             lived.push(live(view.as_ref(), name));
         }
         for (at, stood) in lived.iter().enumerate() {
-            let told = spans::moment(view.as_ref(), moment(at), moment(lived.len())).unwrap();
+            let told = spans::moment(view.as_ref(), &|_| true, moment(at), moment(lived.len())).unwrap();
             let off = |id: &str| stood.get(id).is_some_and(|(status, ..)| status.is_open());
             let most = IDS.iter().filter(|id| off(id)).count();
             let count: usize = told.items.values().sum();

@@ -141,7 +141,7 @@ pub(super) async fn fleet(hub: &Hub, at: i64) -> Result<Json<FleetThenJson>, Pro
         if at < look.kept_since() {
             return Ok(Err(look.kept_since()));
         }
-        let moment = spans::moment(look.view, at, look.times.now)?;
+        let moment = spans::moment(look.view, &|node| look.keeps(node), at, look.times.now)?;
         let nodes = look.tally()?.all.nodes;
         Ok(if moment.reaches > at { Err(moment.reaches) } else { Ok((moment, nodes)) })
     });

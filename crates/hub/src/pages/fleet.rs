@@ -160,7 +160,7 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
 /// How many nodes had something off in the last day.
 fn adrift(look: &Look<'_>) -> Result<Option<Counts>> {
     let window = Window { from: look.times.now.saturating_sub(DAY_MS), to: look.times.now };
-    let find = || spans::adrift(look.view, window).map(Arc::new);
+    let find = || spans::adrift(look.view, &|node| look.keeps(node), window).map(Arc::new);
     let adrift = look.kept.adrift.get(find)?;
     Ok(Counts::new(&adrift))
 }
