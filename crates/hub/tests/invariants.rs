@@ -216,8 +216,8 @@ async fn a_database_needs_room_for_what_its_clients_may_open_together(kind: Kind
     assert_eq!(in_short(&lab, "path.connections").await, Vec::<String>::new(), "97 fit into 97");
     lab.tell([server(2, "96")]).await;
     let told = [
-        ": path database: 97 connections may be opened, 96 are there: up to 17 connections each on mw3 (1); up to 40 \
-         connections each on mw1 mw2 (2); room for 96 connections on db1 (1)",
+        ": path database: up to 17 connections on each node, 97 on all together on mw3 (1); up to 40 connections on each \
+         node, 97 on all together on mw1 mw2 (2); room for 96 connections on db1 (1)",
     ];
     assert_eq!(in_short(&lab, "path.connections").await, told);
 }

@@ -143,7 +143,7 @@ pub fn built_ins() -> Vec<Invariant> {
             "path.keepalive",
             "both ends of a path send keepalives before it forgets a silent connection, and give up a dead peer in time, with \
              timers an eighth late",
-            "let the path derive them: leave out what is set by hand, and see `evenkeel explain path/NAME` on a node that is \
+            "let the path derive them: leave out what is set by hand, and see evenkeel explain path/NAME on a node that is \
              named",
             Check::Keepalive,
         ),
@@ -151,20 +151,20 @@ pub fn built_ins() -> Vec<Invariant> {
             "path.connections",
             "a database has room for all the connections that the clients of its path may open together, beside those that \
              are reserved",
-            "lower the pools (`connections` of the path says what one node may open), or raise max_connections, which takes a \
+            "lower the pools (connections of the path says what one node may open), or raise max_connections, which takes a \
              restart",
             Check::Connections,
         ),
         built_in(
             "certificate.age",
             "a node renews its certificate at two thirds of its life; one that has not is shut out when it ends",
-            "look for `renew` in the log of evenkeel on the node; a token lets it in anew",
+            "look for renewals in the log of evenkeel on the node; a token lets it in anew",
             Check::Certificate,
         ),
         built_in(
             "spec.age",
             "every node takes a new commit soon: one that stays behind keeps what others have left",
-            "see `evenkeel status` on the node: whether it reaches the repository, and what it refuses",
+            "see evenkeel status on the node: whether it reaches the repository, and what it refuses",
             Check::Spec,
         ),
     ]

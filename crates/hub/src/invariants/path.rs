@@ -173,8 +173,7 @@ pub(super) fn connections(groups: &[Group]) -> Vec<Broken> {
             } else if let Some(each) = number(end.facts, CONNECTIONS) {
                 let nodes = u64::try_from(group.nodes).unwrap_or(u64::MAX);
                 path.wanted = path.wanted.saturating_add(each.saturating_mul(nodes));
-                let says = || Says::new(format!("up to {each} connections each"));
-                path.clients.entry(each).or_insert_with(says).add(group);
+                path.clients.entry(each).or_insert_with(|| Says::new(String::new())).add(group);
             }
         }
     }
@@ -183,10 +182,14 @@ pub(super) fn connections(groups: &[Group]) -> Vec<Broken> {
 
 impl Room {
     fn broken(self, name: &str) -> Option<Broken> {
-        let too_small: Vec<_> = self.servers.into_iter().filter(|(room, _)| *room < self.wanted).collect();
-        let least = too_small.first()?.0;
-        let item = format!("path {name}: {} connections may be opened, {least} are there", self.wanted);
-        let says = self.clients.into_values().chain(too_small.into_iter().map(|(_, says)| says)).collect();
-        Some(Broken { says, ..Broken::at("", &item) })
+        let wanted = self.wanted;
+        let too_small: Vec<_> = self.servers.into_iter().filter(|(room, _)| *room < wanted).collect();
+        too_small.first()?;
+        let client = |(each, says): (u64, Says)| {
+            let value = format!("up to {each} connections on each node, {wanted} on all together");
+            Says { value, ..says }
+        };
+        let says = self.clients.into_iter().map(client).chain(too_small.into_iter().map(|(_, says)| says));
+        Some(Broken { says: says.collect(), ..Broken::at("", &format!("path {name}")) })
     }
 }
