@@ -43,7 +43,7 @@ fn items(node: usize) -> Vec<Item> {
         };
         let mut item = item(&format!("sysctl/net.ipv4.tcp_keepalive_{n:02}"), status);
         // A third of them tell facts, as mounts and ends of paths do; one node in a thousand tells another one.
-        if n % 3 == 0 {
+        if n.is_multiple_of(3) {
             let value = if n == 3 && node % 1000 == 7 { "1005" } else { "1001" };
             item.facts = [("owner.uid".to_owned(), value.to_owned())].into();
         }
