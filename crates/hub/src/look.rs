@@ -116,6 +116,14 @@ impl<T: Clone> Memo<T> {
     /// # Errors
     /// When it cannot be found.
     pub(crate) fn get(&self, find: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.get_for(Duration::ZERO, find)
+    }
+
+    /// The same, kept for `least` at least where it was dear.
+    ///
+    /// # Errors
+    /// When it cannot be found.
+    pub(crate) fn get_for(&self, least: Duration, find: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         if let Some((answer, until)) = kept.as_ref()
@@ -125,7 +133,7 @@ impl<T: Clone> Memo<T> {
         }
         let answer = find()?;
         let took = began.elapsed();
-        let until = began + took.saturating_mul(SHARE).min(MOST);
+        let until = began + took.saturating_mul(SHARE).min(MOST).max(least);
         *kept = (took >= CHEAP).then(|| (answer.clone(), until));
         Ok(answer)
     }

@@ -6,13 +6,14 @@ use super::words;
 use super::{Page, Top};
 use crate::accounts::Who;
 use crate::http::address;
-use crate::look::Look;
+use crate::look::{LARGE, Look};
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
 use crate::spans::{self, Window};
 use crate::store::telling::{Silence, State};
 use crate::store::{NodeRow, Result, SlotRow};
 use askama::Template;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Up to so many nodes, every one is shown; of a larger fleet, the worst.
 const ALL: usize = 30;
@@ -161,7 +162,9 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
 fn adrift(look: &Look<'_>) -> Result<Option<Counts>> {
     let window = Window { from: look.times.now.saturating_sub(DAY_MS), to: look.times.now };
     let find = || spans::adrift(look.view, &|node| look.keeps(node), window).map(Arc::new);
-    let adrift = look.kept.adrift.get(find)?;
+    // On a large fleet it is dear, and a piece of it is a quarter of an hour.
+    let least = if look.roll.len() < LARGE { Duration::ZERO } else { Duration::from_secs(30) };
+    let adrift = look.kept.adrift.get_for(least, find)?;
     Ok(Counts::new(&adrift))
 }
 
