@@ -35,6 +35,8 @@ pub struct PathEnd {
     pub live: Live,
     /// The section of `pg_service.conf` that clients of this path name, where they are to have one.
     pub service: Option<String>,
+    /// How many connections each node of its client end may open together; `None` where nobody says.
+    pub connections: Option<u32>,
     /// How its memory is measured anew; `None` for never.
     pub probe: Option<ProbeWish>,
     /// Where the path is said.

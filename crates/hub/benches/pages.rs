@@ -42,6 +42,11 @@ fn items(node: usize) -> Vec<Item> {
             _ => Status::Compliant,
         };
         let mut item = item(&format!("sysctl/net.ipv4.tcp_keepalive_{n:02}"), status);
+        // A third of them tell facts, as mounts and ends of paths do; one node in a thousand tells another one.
+        if n.is_multiple_of(3) {
+            let value = if n == 3 && node % 1000 == 7 { "1005" } else { "1001" };
+            item.facts = [("owner.uid".to_owned(), value.to_owned())].into();
+        }
         if let Some(drift) = item.drift.first_mut() {
             drift.observed = Some((7200 + node % 5).to_string());
         }
@@ -126,6 +131,7 @@ fn main() {
     println!("opened in {:.1?}, {} MiB resident", began.elapsed(), resident_mib());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        let then = format!("/nodes/database-000002?at={}", Timestamp::from_unix_ms(now_ms()).unwrap());
         let (anew, at_once) = (Duration::from_millis(1500), Duration::ZERO);
         for (what, path, times, pause) in [
             ("first page, counted anew", "/", 40, anew),
@@ -139,6 +145,9 @@ fn main() {
             ("list as JSON, 100 nodes", "/api/v1/nodes?sync=synced", 200, at_once),
             ("one node", "/nodes/database-000002", 200, at_once),
             ("drift, grouped anew", "/drift", 20, anew),
+            ("invariants, judged anew", "/invariants", 20, anew),
+            ("invariants, again and again", "/invariants", 200, at_once),
+            ("one node, as of a moment", &then, 200, at_once),
             ("rollout of a commit", "/rollout/5f3c1b9a", 20, at_once),
             ("every node as CSV", "/api/v1/nodes?format=csv", 3, at_once),
         ] {

@@ -1,5 +1,6 @@
 //! `hub.yaml`: strict, and every error at its line. Command line over environment over file over default.
 
+use crate::invariants::{self, Invariant};
 use crate::oidc::Oidc;
 use crate::slots::is_group;
 use crate::store::postgres::Address;
@@ -19,7 +20,7 @@ pub const CERTIFICATE_LIFE: Duration = Duration::from_hours(30 * 24);
 const CAP: u64 = 256 * 1024;
 
 /// The file, as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
     /// `ADDRESS:PORT` to listen on.
@@ -38,6 +39,10 @@ pub struct File {
     pub keep_days: u32,
     /// How many nodes of a group may be disturbed at once, by group; one where nothing is said.
     pub slots: BTreeMap<String, u32>,
+    /// What must hold between nodes, beside what every hub watches over.
+    pub invariants: Vec<Invariant>,
+    /// For how many minutes a node may have another commit in force than the newest.
+    pub spec_behind_minutes: u32,
     /// Who is told.
     pub sinks: Vec<Sink>,
     /// How people reach the pages: `https://hub.example.org`.
@@ -57,6 +62,8 @@ impl Default for File {
             allow_plain_http: false,
             keep_days: 30,
             slots: BTreeMap::new(),
+            invariants: vec![],
+            spec_behind_minutes: 60,
             sinks: vec![],
             public_url: None,
             oidc: None,
@@ -117,7 +124,7 @@ impl std::fmt::Display for Location {
 }
 
 /// A configuration that holds together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// Where to listen.
     pub listen: Vec<SocketAddr>,
@@ -135,6 +142,10 @@ pub struct Config {
     pub keep: Duration,
     /// How many slots a group has.
     pub slots: BTreeMap<String, u32>,
+    /// What must hold between nodes, beside what every hub watches over.
+    pub invariants: Vec<Invariant>,
+    /// How long a node may have another commit in force than the newest.
+    pub behind: Duration,
     /// Who is told.
     pub sinks: Vec<Sink>,
     /// How people reach the pages.
@@ -226,6 +237,12 @@ pub enum ConfigError {
     /// Nobody could sign in by the provider.
     #[error("oidc: {0}")]
     Oidc(String),
+    /// Two invariants have one name.
+    #[error("invariants: {name:?}: its name is there twice, or is that of a built-in one")]
+    Invariant {
+        /// The name.
+        name: String,
+    },
     /// `public_url` is no address.
     #[error("public_url: {url:?} is no address; write for example https://hub.example.org")]
     PublicUrl {
@@ -306,6 +323,7 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
     if let Some(oidc) = &file.oidc {
         oidc.check(file.public_url.as_deref()).map_err(ConfigError::Oidc)?;
     }
+    named_once(&file.invariants)?;
     Ok(Config {
         listen,
         tls,
@@ -315,6 +333,8 @@ pub fn settle(file: File, over: Overrides) -> Result<Config, ConfigError> {
         store,
         keep: Duration::from_secs(u64::from(file.keep_days) * 86_400),
         slots: file.slots,
+        invariants: file.invariants,
+        behind: Duration::from_mins(file.spec_behind_minutes.into()),
         sinks: file.sinks,
         public_url: file.public_url,
         oidc: file.oidc,
@@ -334,6 +354,18 @@ fn told(sinks: &[Sink], public_url: Option<&str>) -> Result<(), ConfigError> {
                 why: "its name is there twice".to_owned(),
             });
         }
+    }
+    Ok(())
+}
+
+/// Whether each invariant has a name of its own.
+fn named_once(own: &[Invariant]) -> Result<(), ConfigError> {
+    let mut names: Vec<String> = invariants::built_ins().into_iter().map(|one| one.name).collect();
+    for one in own {
+        if names.contains(&one.name) {
+            return Err(ConfigError::Invariant { name: one.name.clone() });
+        }
+        names.push(one.name.clone());
     }
     Ok(())
 }

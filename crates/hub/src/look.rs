@@ -1,9 +1,12 @@
 //! One look at the fleet: what a page or an answer is made from, all of it as of one moment.
 
 use crate::drifts::Open;
+use crate::invariants::{Broken, Watch};
 use crate::liveness::HubTimes;
 use crate::roll::{Facets, Filter, Line, Roll, Tally};
 use crate::slots::Slots;
+use crate::spans::Adrift;
+use crate::store::registry::Registry;
 use crate::store::telling::Telling;
 use crate::store::{NodeRow, Result, View};
 use std::collections::HashMap;
@@ -22,6 +25,12 @@ pub(crate) struct Look<'a> {
     pub(crate) telling: &'a dyn Telling,
     /// What is dear and kept for a while.
     pub(crate) kept: &'a Kept,
+    /// Who watches over what must hold between nodes.
+    pub(crate) watch: &'a Watch,
+    /// Who may speak.
+    pub(crate) members: &'a dyn Registry,
+    /// How long history is kept (ms).
+    pub(crate) keep: i64,
     /// When it is.
     pub(crate) times: HubTimes,
 }
@@ -52,6 +61,21 @@ impl Look<'_> {
         if self.roll.len() < LARGE { find() } else { memo.get(find) }
     }
 
+    /// Every invariant that does not hold.
+    pub(crate) fn broken(&self) -> Result<Arc<Vec<Broken>>> {
+        self.watch.broken(self.view, self.roll, self.members, self.times)
+    }
+
+    /// Whether a node is known and was not taken out.
+    pub(crate) fn keeps(&self, node: i64) -> bool {
+        self.roll.line(node).is_some_and(|line| !line.retired)
+    }
+
+    /// From when on nothing of the history has been forgotten (unix ms).
+    pub(crate) fn kept_since(&self) -> i64 {
+        self.times.now.saturating_sub(self.keep)
+    }
+
     /// The documents of these nodes, in their order.
     pub(crate) fn rows(&self, lines: &[Line]) -> Result<Vec<NodeRow>> {
         let keys: Vec<i64> = lines.iter().map(|line| line.key).collect();
@@ -62,7 +86,7 @@ impl Look<'_> {
 }
 
 /// From how many nodes on answers are kept, and shared by all who ask.
-const LARGE: usize = 5_000;
+pub(crate) const LARGE: usize = 5_000;
 /// How many of the worst nodes are counted out.
 pub(crate) const WORST: usize = 12;
 
@@ -73,10 +97,10 @@ pub struct Kept {
     tally: Memos<(), Arc<Tally>>,
     /// The facets of the filters that were asked for last.
     facets: Memos<Filter, Facets>,
-    /// How many invariants do not hold.
-    pub(crate) broken: Memo<usize>,
     /// Every open drift.
     pub(crate) drift: Memo<Arc<Open>>,
+    /// How many nodes had something off in the last day.
+    pub(crate) adrift: Memo<Arc<Adrift>>,
 }
 
 /// What took less than this to find is found anew each time.
@@ -101,6 +125,14 @@ impl<T: Clone> Memo<T> {
     /// # Errors
     /// When it cannot be found.
     pub(crate) fn get(&self, find: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.get_for(Duration::ZERO, find)
+    }
+
+    /// The same, kept for `least` at least where it was dear.
+    ///
+    /// # Errors
+    /// When it cannot be found.
+    pub(crate) fn get_for(&self, least: Duration, find: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let began = Instant::now();
         if let Some((answer, until)) = kept.as_ref()
@@ -110,7 +142,7 @@ impl<T: Clone> Memo<T> {
         }
         let answer = find()?;
         let took = began.elapsed();
-        let until = began + took.saturating_mul(SHARE).min(MOST);
+        let until = began + took.saturating_mul(SHARE).min(MOST).max(least);
         *kept = (took >= CHEAP).then(|| (answer.clone(), until));
         Ok(answer)
     }

@@ -5,6 +5,7 @@ use crate::ca::{Authority, CaError, ServerIdentity};
 use crate::config::{Config, Location};
 use crate::door::{self, TlsError};
 use crate::http::{Hub, LISTENERS, router};
+use crate::invariants::{self, Watch};
 use crate::metrics::Metrics;
 use crate::oidc::Provider;
 use crate::quota::Quota;
@@ -110,7 +111,9 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     let mut accounts = Desk::new(accounts_at(at)?);
     accounts.elsewhere = provider.is_some();
     let metrics = Arc::new(Metrics::default());
-    let roll = Arc::new(Roll::load(view.as_ref())?);
+    let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    let watch = Arc::new(Watch::new(&config.invariants, ms(config.certificate_life), ms(config.behind)));
+    let roll = Arc::new(Roll::load(view.as_ref(), invariants::wanted(&watch.all))?);
     let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
     if let Some(dir) = &config.tls {
         let shown = crate::ca::show(dir)?;
@@ -127,6 +130,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         view,
         roll,
         kept: Arc::default(),
+        watch,
         listeners: Arc::new(Semaphore::new(LISTENERS)),
         slots,
         registry,
@@ -135,6 +139,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
         provider,
         authority,
         certificate_life,
+        keep: ms(keep),
         quota,
         telling,
         metrics,

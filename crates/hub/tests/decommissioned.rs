@@ -102,7 +102,7 @@ fn look(lab: &Lab) -> Fleet {
     let (hub, times) = (lab.hub.clone(), lab.hub.times());
     let looking = std::thread::spawn(move || {
         hub.roll.refresh(&hub.view, times.now).unwrap();
-        Fleet::look(hub.view.as_ref(), &hub.roll, times).unwrap()
+        Fleet::look(hub.view.as_ref(), &[], times).unwrap()
     });
     looking.join().unwrap()
 }

@@ -82,6 +82,7 @@ async fn lab(path: &Path) -> Lab {
     let hub = Arc::new(Hub {
         roll: Arc::default(),
         kept: Arc::default(),
+        watch: Arc::new(evenkeel_hub::invariants::Watch::new(&[], 0, 0)),
         listeners: Arc::new(tokio::sync::Semaphore::new(1)),
         writer,
         view: view.clone(),
@@ -92,6 +93,7 @@ async fn lab(path: &Path) -> Lab {
         provider: None,
         authority: None,
         certificate_life: CERTIFICATE_LIFE,
+        keep: 86_400_000,
         quota: Quota::new(10),
         telling: Arc::new(SqliteTelling::open(path).unwrap()),
         metrics,

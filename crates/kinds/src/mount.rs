@@ -290,12 +290,15 @@ impl Look<'_> {
         Ok(place)
     }
 
-    /// What the names of owner and group stand for here: on two nodes with one share they must be the same.
+    /// What the names of owner and group stand for here, and where a share comes from: on two nodes with one share they must
+    /// be the same.
     fn facts(&self, want: &Want) -> BTreeMap<String, String> {
         let user = want.owner.as_ref().and_then(|name| self.node.user(name).ok().flatten());
         let group = want.group.as_ref().and_then(|name| self.node.group(name).ok().flatten());
-        let facts = [("owner.uid", user), ("group.gid", group)];
-        facts.into_iter().filter_map(|(key, number)| Some((key.to_owned(), number?.to_string()))).collect()
+        let number = |number: Option<u32>| number.map(|number| number.to_string());
+        let share = want.network().then(|| want.source.clone());
+        let facts = [("owner.uid", number(user)), ("group.gid", number(group)), ("share.source", share)];
+        facts.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
 
     /// What systemd knows of the units, all asked at once.

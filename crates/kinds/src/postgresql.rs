@@ -15,6 +15,7 @@ mod remote;
 mod roles;
 mod server;
 mod standby;
+mod told;
 mod value;
 mod want;
 mod witness;
@@ -221,6 +222,7 @@ fn debt(name: &str) -> String {
 fn question(want: &Want) -> PgQuestion {
     let mut settings: Vec<String> = want.settings.keys().chain(want.promised.keys()).cloned().collect();
     settings.extend(want.roles.values().flat_map(|said| said.keys().cloned()));
+    settings.extend(told::SETTINGS.map(str::to_owned));
     let replication = want.replication == Replication::Report && want.server.is_none();
     if replication && want.path.is_some() {
         settings.extend(standby::TIMEOUTS.map(str::to_owned));

@@ -72,6 +72,11 @@ cache:
             if !end.peers.is_empty() {
                 fields.insert("peers".to_owned(), json!(end.peers));
             }
+            if end.side == Side::Client {
+                let told = [("service", json!(end.service)), ("connections", json!(end.connections))];
+                let told = told.into_iter().filter(|(_, value)| !value.is_null());
+                fields.extend(told.map(|(name, value)| (name.to_owned(), value)));
+            }
             // What a server sends by itself keeps the path awake; only in a session of our own is it silent.
             let silent =
                 end.protocol == Protocol::Tcp || end.probe.as_ref().is_some_and(|wish| wish.user.is_some());

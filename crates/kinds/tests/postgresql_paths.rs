@@ -30,6 +30,7 @@ fn end(name: &str, side: Side, idle: &str, blackout: &str) -> PathEnd {
         .unwrap(),
         live: Live::Report,
         service: None,
+        connections: None,
         probe: None,
         at: at(15),
         idle_timeout_at: at(17),

@@ -15,7 +15,7 @@ use std::time::Duration;
 /// PostgreSQL's own port: a path that leads to it speaks its protocol, unless it says otherwise.
 const POSTGRESQL: u16 = 5432;
 /// What a path may say.
-const KEYS: [&str; 9] = [
+const KEYS: [&str; 10] = [
     "from",
     "to",
     "idle_timeout",
@@ -23,11 +23,15 @@ const KEYS: [&str; 9] = [
     "live",
     "protocol",
     "service",
+    "connections",
     "probe",
     "request_timeouts",
 ];
 /// The most probes of a path in a day: each holds connections open for as long as the path may be silent.
 const PROBE_AT_LEAST: Duration = Duration::from_mins(10);
+
+/// The most connections of one node: what `max_connections` of PostgreSQL ends at.
+const MOST_CONNECTIONS: u64 = 262_143;
 
 /// A network path between two tiers, and what may be expected of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub struct Path {
     pub protocol: Protocol,
     /// The section of `pg_service.conf` that its clients have.
     pub service: Option<String>,
+    /// How many connections each node of `from` may open together.
+    pub connections: Option<u32>,
     /// How often its memory is measured.
     pub probe: Option<ProbeWish>,
     /// Where it is said, and where its two times are.
@@ -84,6 +90,7 @@ impl Path {
             promise: self.promise,
             live: self.live,
             service: self.service.clone(),
+            connections: self.connections,
             probe: self.probe.clone(),
             at: self.at.clone(),
             idle_timeout_at: self.idle_timeout_at.clone(),
@@ -155,6 +162,7 @@ impl Reader<'_> {
             );
         }
         let service = self.service(protocol, ledger);
+        let connections = self.connections(ledger);
         let intent =
             Intent { idle_timeout: idle_timeout.duration(), blackout_at_most: blackout_at_most.duration() };
         let promise = self.promise(&intent, &idle_at, &blackout_at, ledger)?;
@@ -169,6 +177,7 @@ impl Reader<'_> {
             live: live?,
             protocol,
             service,
+            connections,
             probe,
             at,
             idle_timeout_at,
@@ -237,6 +246,23 @@ impl Reader<'_> {
             return None;
         }
         shape::name(&entry.node, "a service", ledger).map(str::to_owned)
+    }
+
+    /// How large the pools of one node are, all together.
+    fn connections(&self, ledger: &mut Ledger) -> Option<u32> {
+        let node = &self.map.get("connections")?.node;
+        let number = node.value().as_u64().filter(|n| (1..=MOST_CONNECTIONS).contains(n));
+        if number.is_none() {
+            let help = "as many as its pools and workers may open together: `connections: 40`";
+            shape::wrong(
+                node,
+                "`connections`",
+                &format!("a whole number from 1 to {MOST_CONNECTIONS}"),
+                help,
+                ledger,
+            );
+        }
+        u32::try_from(number?).ok()
     }
 
     /// `daily`, a duration, or a map with `every` and whom to log in as.

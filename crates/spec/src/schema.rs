@@ -84,6 +84,10 @@ fn fleet() -> Value {
                 "anyOf": [{"type": "string", "pattern": NAME}, {"const": false}],
                 "description": "The section of pg_service.conf that clients have; the path's name where nothing is said, false for none.",
             },
+            "connections": {
+                "type": "integer", "minimum": 1, "maximum": 262_143,
+                "description": "How many connections each node of `from` may open together; the hub compares it with what the servers have room for.",
+            },
             "probe": {
                 "anyOf": [{"enum": ["daily", "hourly"]}, duration, login],
                 "description": "How often the path's memory is measured, and whom to log in as at PostgreSQL for it.",

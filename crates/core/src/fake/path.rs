@@ -21,6 +21,7 @@ pub fn path_end(side: Side, idle_timeout: &str, blackout_at_most: &str) -> PathE
         promise: NOTHING,
         live: Live::Retune,
         service: Some("eden".into()),
+        connections: None,
         probe: None,
         at: at(14),
         idle_timeout_at: at(17),

@@ -1,14 +1,17 @@
 //! The user API: JSON for programs, keyset pages, the same words as the reports.
 
+use super::past::{self, AtQuery};
 use super::{Hub, Problem};
-use crate::invariants::{self, INVARIANTS, Invariant};
+use crate::invariants::{Broken, Invariant, Says};
 use crate::liveness::{self, HubTimes, flags, skew_ms};
 use crate::merge::holes;
 use crate::slots::node_of;
 use crate::store::{HistoryRow, ItemRow, NodeRow, Place, SPEC_ITEM, SlotRow};
 use axum::Json;
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use evenkeel_report::{
     Agent, Change, Counts, Drift, Liveness, Phase, Seq, SpecState, Spool, Status, Timestamp, Writer,
 };
@@ -144,7 +147,7 @@ pub(super) struct ItemJson {
 }
 
 impl ItemJson {
-    fn new(id: String, row: ItemRow) -> Self {
+    pub(super) fn new(id: String, row: ItemRow) -> Self {
         let ItemRow { status, detail, seq } = row;
         Self {
             id,
@@ -177,8 +180,12 @@ pub(super) struct NodeAndItems {
 pub(super) async fn node(
     State(hub): State<Arc<Hub>>,
     Path(name): Path<String>,
-) -> Result<Json<NodeAndItems>, Problem> {
+    query: Result<Query<AtQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
     let times = hub.times();
+    if let Some(at) = past::asked(query, times.now)? {
+        return past::node(&hub, name, at).await.map(IntoResponse::into_response);
+    }
     let answer = hub.ask(move |view| {
         let Some(row) = view.node(&name)? else { return Ok(None) };
         let mut items = view.items(row.key)?;
@@ -188,7 +195,7 @@ pub(super) async fn node(
         let items = items.into_iter().map(|(id, item)| ItemJson::new(id, item)).collect();
         Ok(Some(NodeAndItems { node: NodeJson::new(row, times), gaps, items }))
     });
-    answer.await?.map(Json).ok_or_else(unknown_node)
+    answer.await?.map(|answer| Json(answer).into_response()).ok_or_else(unknown_node)
 }
 
 /// Every slot that is held.
@@ -251,10 +258,12 @@ pub(super) struct InvariantsJson {
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Invariant")]
 struct InvariantJson {
-    /// The fact's name.
-    fact: &'static str,
-    /// What it is, and why it matters.
-    means: &'static str,
+    /// Its name.
+    name: String,
+    /// What it means, and why it matters.
+    means: String,
+    /// Whether `hub.yaml` says it.
+    own: bool,
     /// Where it does not hold.
     broken: Vec<BrokenJson>,
 }
@@ -268,20 +277,42 @@ struct BrokenJson {
     /// The item.
     item: String,
     /// Which nodes say what.
-    says: BTreeMap<String, Vec<String>>,
+    says: Vec<Says>,
+    /// Nothing where it was so already when this hub began to look.
+    since: Option<Timestamp>,
+    /// What to do about it.
+    #[serde(rename = "do")]
+    remedy: String,
+}
+
+impl BrokenJson {
+    fn new(one: &Broken) -> Self {
+        Self {
+            tier: one.tier.clone(),
+            item: one.item.clone(),
+            says: one.says.clone(),
+            since: one.since.and_then(Timestamp::from_unix_ms),
+            remedy: one.remedy.clone(),
+        }
+    }
 }
 
 pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<InvariantsJson>, Problem> {
-    let broken = hub.look(|look| invariants::broken(look.view, look.roll, look.times)).await?;
-    let of = |fact: &str| {
-        let its = broken.iter().filter(|one| one.fact == fact).cloned();
-        its.map(|one| BrokenJson { tier: one.tier, item: one.item, says: one.says }).collect()
-    };
-    let one = |one: &Invariant| InvariantJson { fact: one.fact, means: one.means, broken: of(one.fact) };
-    Ok(Json(InvariantsJson { invariants: INVARIANTS.iter().map(one).collect() }))
+    let answer = hub.look(|look| {
+        let broken = look.broken()?;
+        let of = |name: &str| broken.iter().filter(|one| one.name == name).map(BrokenJson::new).collect();
+        let one = |one: &Invariant| InvariantJson {
+            name: one.name.clone(),
+            means: one.means.clone(),
+            own: one.own,
+            broken: of(&one.name),
+        };
+        Ok(InvariantsJson { invariants: look.watch.all.iter().map(one).collect() })
+    });
+    Ok(Json(answer.await?))
 }
 
-fn unknown_node() -> Problem {
+pub(super) fn unknown_node() -> Problem {
     Problem::new(StatusCode::NOT_FOUND, "no node of this name or source has ever reported here")
 }
 
@@ -378,7 +409,7 @@ pub(super) struct Timeline {
 pub(super) async fn timeline(
     State(hub): State<Arc<Hub>>,
     Path(name): Path<String>,
-    query: Result<Query<TimelineQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<TimelineQuery>, QueryRejection>,
 ) -> Result<Json<Timeline>, Problem> {
     let Query(query) = query.map_err(|why| Problem::new(StatusCode::BAD_REQUEST, why.body_text()))?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE_MOST);

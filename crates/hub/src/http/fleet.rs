@@ -1,6 +1,7 @@
 //! What is open across the fleet and how far a commit has come, as JSON.
 
 use super::list::Params;
+use super::past::{self, AtQuery};
 use super::{Hub, Problem};
 use crate::drifts::{self, Closed, Lately, Open};
 use crate::liveness;
@@ -10,6 +11,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use evenkeel_report::Status;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -128,7 +130,13 @@ struct InForce {
     nodes: usize,
 }
 
-pub(super) async fn fleet(State(hub): State<Arc<Hub>>) -> Result<Json<FleetJson>, Problem> {
+pub(super) async fn fleet(
+    State(hub): State<Arc<Hub>>,
+    query: Result<Query<AtQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    if let Some(at) = past::asked(query, hub.times().now)? {
+        return past::fleet(&hub, at).await.map(IntoResponse::into_response);
+    }
     let answer = hub.look(|look| {
         let tally = look.tally_now();
         let known = tally.commits.iter().filter_map(|(commit, nodes)| Some((commit.as_deref()?, *nodes)));
@@ -143,7 +151,7 @@ pub(super) async fn fleet(State(hub): State<Arc<Hub>>) -> Result<Json<FleetJson>
                 .collect(),
         })
     });
-    Ok(Json(answer.await?))
+    Ok(Json(answer.await?).into_response())
 }
 
 pub(super) async fn rollout(

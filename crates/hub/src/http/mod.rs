@@ -17,6 +17,7 @@ mod needs;
 mod openapi;
 mod operations;
 mod pages;
+mod past;
 mod provider;
 mod sign_in;
 mod silences;
@@ -27,6 +28,7 @@ use crate::accounts::Desk;
 use crate::admissions::{Admissions, Unknown};
 use crate::ca::Authority;
 use crate::gauges::Looked;
+use crate::invariants::Watch;
 use crate::liveness::HubTimes;
 use crate::look::{Kept, Look};
 use crate::metrics::Metrics;
@@ -60,6 +62,8 @@ pub struct Hub {
     pub roll: Arc<Roll>,
     /// Answers that are kept for a while.
     pub kept: Arc<Kept>,
+    /// Who watches over what must hold between nodes.
+    pub watch: Arc<Watch>,
     /// Room for pages that wait for news.
     pub listeners: Arc<Semaphore>,
     /// Who may be disturbed.
@@ -76,6 +80,8 @@ pub struct Hub {
     pub authority: Option<Arc<Authority>>,
     /// How long a node's certificate holds.
     pub certificate_life: Duration,
+    /// How long history is kept (ms).
+    pub keep: i64,
     /// How often each may ask.
     pub quota: Quota,
     /// What waits to be told, and what is not to be told.
@@ -130,12 +136,15 @@ impl Hub {
     ) -> Result<T, Problem> {
         let (roll, kept, slots, times) =
             (Arc::clone(&self.roll), Arc::clone(&self.kept), self.slots.clone(), self.times());
-        let telling = Arc::clone(&self.telling);
+        let keep = self.keep;
+        let (telling, watch, members) =
+            (Arc::clone(&self.telling), Arc::clone(&self.watch), Arc::clone(&self.registry));
         let shared = Arc::clone(&self.view);
         self.ask(move |view| {
             roll.refresh(&shared, times.now)?;
-            let telling = telling.as_ref();
-            question(&Look { view, roll: &roll, slots: &slots, telling, kept: &kept, times })
+            let (telling, members) = (telling.as_ref(), members.as_ref());
+            let (roll, slots, kept, watch) = (&roll, &slots, &*kept, &*watch);
+            question(&Look { view, roll, slots, telling, kept, watch, members, keep, times })
         })
         .await
     }

@@ -2,7 +2,7 @@
 //! answer. Which role an operation needs is not said here but in `needs`.
 
 use super::enroll::{AskEnrol, AskRenew, Given};
-use super::{admin, api, fleet, ingest, list, sign_in, silences, telling};
+use super::{admin, api, fleet, ingest, list, past, sign_in, silences, telling};
 use crate::admin::{MemberJson, TokenJson};
 use crate::liveness;
 use crate::roll::SYNCS;
@@ -54,6 +54,11 @@ fn of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     generator.subschema_for::<T>()
 }
 
+fn either<A: JsonSchema, B: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    let (one, other) = (of::<A>(generator), of::<B>(generator));
+    schemars::json_schema!({"anyOf": [one, other]})
+}
+
 fn text() -> Value {
     json!({"type": "string"})
 }
@@ -92,6 +97,12 @@ const FILTER: &[Param] = &[
 const LIMIT: &[Param] = &[query("limit", "How many at most.", number)];
 const NODE: &[Param] =
     &[part("name", "The node's name or its source. Of two of one name: the one last heard of.")];
+
+const AT: &[Param] = &[query(
+    "at",
+    "A moment in the past; the answer is what was known of it, in another shape.",
+    || json!({"type": "string", "format": "date-time"}),
+)];
 
 const READ: Operation = Operation {
     method: "get",
@@ -151,10 +162,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/api/v1/nodes/{name}",
         id: "getNode",
-        summary: "One node with its items, worst first",
-        params: &[NODE],
-        answer: Some(of::<api::NodeAndItems>),
-        errors: &[404],
+        summary: "One node with its items, worst first, now or as of a moment",
+        params: &[NODE, AT],
+        answer: Some(either::<api::NodeAndItems, past::PastJson>),
+        errors: &[400, 404, 410],
         ..READ
     },
     Operation {
@@ -169,8 +180,10 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/api/v1/fleet",
         id: "getFleet",
-        summary: "How the whole fleet stands",
-        answer: Some(of::<fleet::FleetJson>),
+        summary: "How the whole fleet stands, or stood at a moment",
+        params: &[AT],
+        answer: Some(either::<fleet::FleetJson, past::FleetThenJson>),
+        errors: &[400, 410],
         ..READ
     },
     Operation {
@@ -194,7 +207,7 @@ pub(super) const OPERATIONS: &[Operation] = &[
     Operation {
         path: "/api/v1/invariants",
         id: "getInvariants",
-        summary: "What must be the same on every node of a tier, and where it is not",
+        summary: "What must hold between nodes, and where it does not",
         answer: Some(of::<api::InvariantsJson>),
         ..READ
     },

@@ -1,7 +1,7 @@
 //! The pages over HTTP: addresses, what they may be asked, and which code they answer with.
 
 use super::list::{Asked, Params};
-use super::{Hub, Problem, fleet};
+use super::{Hub, Problem, fleet, past};
 use crate::accounts::Who;
 use crate::pages;
 use crate::store::accounts::Role;
@@ -99,9 +99,19 @@ async fn node(
     State(hub): State<Arc<Hub>>,
     Extension(who): Extension<Who>,
     Path(name): Path<String>,
+    params: Asks,
 ) -> Answer {
+    let bad = |detail: String| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let Query(params) = params.map_err(|why| bad(why.body_text()))?;
+    fleet::known(&params, &["at", "hours"])?;
+    let at = past::moment(params.get("at").map(String::as_str), hub.times().now)?;
+    let hours = pages::hours(params.get("hours").map(String::as_str));
     let by = who.clone();
-    Ok(found(hub.look(move |look| pages::node(&by, look, &name)).await?, || pages::nobody(&who)))
+    let page = hub.look(move |look| match at {
+        Some(at) => pages::past(&by, look, &name, at),
+        None => pages::node(&by, look, &name, hours),
+    });
+    Ok(found(page.await?, || pages::nobody(&who)))
 }
 
 async fn drift(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, params: Asks) -> Answer {

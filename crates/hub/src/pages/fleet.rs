@@ -1,16 +1,19 @@
 //! The front page: the fleet in one sentence, what is the matter with it, tier by tier, and its worst nodes.
 
+use super::plot::Counts;
 use super::view::{self, Held, NodeLine, OpenItem, Refusal, Repair};
 use super::words;
 use super::{Page, Top};
 use crate::accounts::Who;
 use crate::http::address;
-use crate::invariants;
-use crate::look::Look;
+use crate::look::{LARGE, Look};
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
+use crate::spans::{self, Window};
 use crate::store::telling::{Silence, State};
 use crate::store::{NodeRow, Result, SlotRow};
 use askama::Template;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Up to so many nodes, every one is shown; of a larger fleet, the worst.
 const ALL: usize = 30;
@@ -21,6 +24,8 @@ const TIERS: usize = 40;
 const COMMITS: usize = 5;
 const REFUSALS: usize = 5;
 const SLOTS: usize = 20;
+/// How far back the picture goes (ms).
+const DAY_MS: i64 = 86_400_000;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -40,6 +45,7 @@ struct Fleet {
     more: Option<(usize, String)>,
     commits: Vec<Commit>,
     broken: usize,
+    adrift: Option<Counts>,
     /// Messages that nobody took.
     untold: Option<String>,
     held: Vec<Held>,
@@ -124,8 +130,7 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
     let silences = look.telling.silences(look.times.now)?;
     let nodes: Result<Vec<_>> = rows.iter().map(|row| line(look, row, &silences)).collect();
     let held = look.slots.held()?;
-    let count = || invariants::broken(look.view, look.roll, look.times).map(|all| all.len());
-    let broken = look.keep(&look.kept.broken, count)?;
+    let broken = look.broken()?.len();
     let given_up = look.telling.tallies()?.into_iter().filter(|one| one.state == State::Failed);
     let given_up = given_up.map(|one| one.count);
     let top = Top::of(who);
@@ -144,12 +149,23 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
         more,
         commits: commits(&tally, COMMITS),
         broken,
+        adrift: adrift(look)?,
         untold: words::untold(given_up.sum()),
         held: held.values().flatten().take(SLOTS).map(slot).collect(),
         repairs: repairs(look)?,
         top,
     };
     Ok(page.render())
+}
+
+/// How many nodes had something off in the last day.
+fn adrift(look: &Look<'_>) -> Result<Option<Counts>> {
+    let window = Window { from: look.times.now.saturating_sub(DAY_MS), to: look.times.now };
+    let find = || spans::adrift(look.view, &|node| look.keeps(node), window).map(Arc::new);
+    // On a large fleet it is dear, and a piece of it is a quarter of an hour.
+    let least = if look.roll.len() < LARGE { Duration::ZERO } else { Duration::from_secs(30) };
+    let adrift = look.kept.adrift.get_for(least, find)?;
+    Ok(Counts::new(&adrift))
 }
 
 /// Every node, worst first.

@@ -56,16 +56,9 @@ impl Span {
             let to = now.div_euclid(60_000).saturating_add(1).saturating_mul(60_000);
             return Ok(Self { from: to.saturating_sub(minutes * 60_000), minutes });
         };
-        let local = || {
-            let text = text.trim_end_matches('Z');
-            let at = time::PrimitiveDateTime::parse(text, LOCAL)
-                .or_else(|_| time::PrimitiveDateTime::parse(text, LOCAL_S));
-            at.ok().map(time::PrimitiveDateTime::assume_utc)
-        };
-        let at = local()
-            .or_else(|| OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok());
-        let at = at.ok_or_else(|| format!("from {text:?} is no time; write 2026-11-23T10:00, in UTC"))?;
-        Ok(Self { from: Timestamp::new(at).unix_ms(), minutes })
+        let from = moment(text);
+        let from = from.ok_or_else(|| format!("from {text:?} is no time; write 2026-11-23T10:00, in UTC"))?;
+        Ok(Self { from, minutes })
     }
 
     fn to(self) -> i64 {
@@ -85,7 +78,18 @@ impl Span {
     }
 }
 
-fn local(at: i64) -> String {
+/// The moment of a text (unix ms): RFC 3339, or as a browser's field has it, in UTC.
+pub(crate) fn moment(text: &str) -> Option<i64> {
+    let bare = text.trim_end_matches('Z');
+    let local = time::PrimitiveDateTime::parse(bare, LOCAL)
+        .or_else(|_| time::PrimitiveDateTime::parse(bare, LOCAL_S));
+    let local = local.ok().map(time::PrimitiveDateTime::assume_utc);
+    let at =
+        local.or_else(|| OffsetDateTime::parse(text, &time::format_description::well_known::Rfc3339).ok());
+    Some(Timestamp::new(at?).unix_ms())
+}
+
+pub(super) fn local(at: i64) -> String {
     let at = OffsetDateTime::from_unix_timestamp(at.div_euclid(1000)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     at.format(LOCAL).unwrap_or_default()
 }

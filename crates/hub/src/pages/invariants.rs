@@ -1,9 +1,9 @@
-//! What must be the same on every node of a tier, and whether it is.
+//! What must hold between nodes, and whether it does.
 
 use super::view::Differs;
 use super::{Page, Top, words};
 use crate::accounts::Who;
-use crate::invariants::{INVARIANTS, broken};
+use crate::invariants::Invariant;
 use crate::look::Look;
 use crate::store::Result;
 use askama::Template;
@@ -21,8 +21,10 @@ struct Invariants {
 }
 
 struct One {
-    fact: &'static str,
-    means: &'static str,
+    name: String,
+    means: String,
+    own: bool,
+    remedy: String,
     broken: Vec<Differs>,
     more: usize,
 }
@@ -32,16 +34,22 @@ struct One {
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn invariants(who: &Who, look: &Look<'_>) -> Result<Page> {
-    let broken = broken(look.view, look.roll, look.times)?;
+    let broken = look.broken()?;
     let title = match broken.len() {
         0 => "Every invariant holds".to_owned(),
-        some => format!("{} where nodes of one tier differ", words::count(some, "place", "places")),
+        some => format!("{} where nodes do not fit together", words::count(some, "place", "places")),
     };
-    let one = |one: &crate::invariants::Invariant| {
-        let its: Vec<_> = broken.iter().filter(|broken| broken.fact == one.fact).collect();
-        let shown = its.iter().take(MOST).map(|broken| Differs::new(broken)).collect();
-        One { fact: one.fact, means: one.means, broken: shown, more: its.len().saturating_sub(MOST) }
+    let one = |one: &Invariant| {
+        let its: Vec<_> = broken.iter().filter(|broken| broken.name == one.name).collect();
+        let shown = its.iter().take(MOST).map(|broken| Differs::new(broken, look.times.now)).collect();
+        let more = its.len().saturating_sub(MOST);
+        let (name, means, remedy) =
+            (words::shown(&one.name), words::shown(&one.means), words::shown(&one.remedy));
+        One { name, means, own: one.own, remedy, broken: shown, more }
     };
     let top = Top::of(who);
-    Ok(Invariants { top, title, even: broken.is_empty(), all: INVARIANTS.iter().map(one).collect() }.render())
+    // What does not hold comes first.
+    let mut all: Vec<One> = look.watch.all.iter().map(one).collect();
+    all.sort_by_key(|one| one.broken.is_empty());
+    Ok(Invariants { top, title, even: broken.is_empty(), all }.render())
 }

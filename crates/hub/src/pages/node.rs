@@ -1,5 +1,6 @@
 //! One node: a plain sentence, its items worst first with every layer side by side, and what changed.
 
+use super::plot::Plot;
 use super::silences;
 use super::view::{self, Change, NodeLine, OpenItem, Refusal};
 use super::{Page, Top, words};
@@ -28,6 +29,9 @@ struct Node {
     open: Vec<OpenItem>,
     /// The others.
     quiet: Vec<OpenItem>,
+    plot: Plot,
+    /// Where an earlier moment is asked for.
+    href: String,
     changes: Vec<Change>,
     older: Option<String>,
 }
@@ -40,11 +44,11 @@ struct Nobody {
     why: &'static str,
 }
 
-/// One node's page; nothing when no node of this name or source has reported.
+/// One node's page, with a picture of the last `hours`; nothing when no node of this name or source has reported.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub(crate) fn node(who: &Who, look: &Look<'_>, name: &str) -> Result<Option<Page>> {
+pub(crate) fn node(who: &Who, look: &Look<'_>, name: &str, hours: i64) -> Result<Option<Page>> {
     let (view, times) = (look.view, look.times);
     let Some(row) = view.node(name)? else { return Ok(None) };
     let mut items = view.items(row.key)?;
@@ -75,8 +79,11 @@ pub(crate) fn node(who: &Who, look: &Look<'_>, name: &str) -> Result<Option<Page
     let spec = &row.doc.spec;
     let refused = spec.sync == Sync::Failed || !spec.errors.is_empty();
     let commit = spec.target_commit.as_ref().or(spec.observed_commit.as_ref());
+    let plot = Plot::new(view, &row, &items, hours, times)?;
     let page = Node {
         top,
+        plot,
+        href: format!("/nodes/{}", crate::http::encode(&row.source)),
         title: sentence.clone(),
         sentence,
         even: words::woes(&row.doc, times).is_empty(),

@@ -2,7 +2,7 @@
 
 use super::words::{self, ago, shown};
 use crate::http::encode;
-use crate::invariants::Broken;
+use crate::invariants::{Broken, Says};
 use crate::liveness::{self, HubTimes, flags};
 use crate::roll::Line;
 use crate::slots::node_of;
@@ -192,22 +192,23 @@ pub(super) fn short(commit: &str) -> String {
     commit.chars().take(10).collect()
 }
 
-/// A fact that must not differ between nodes of one tier, and does.
+/// A place where an invariant does not hold.
 pub(super) struct Differs {
-    pub(super) fact: String,
     pub(super) tier: String,
     pub(super) item: String,
     /// What is said, and by whom.
     pub(super) says: Vec<(String, String)>,
+    pub(super) since: Option<When>,
 }
 
 impl Differs {
-    pub(super) fn new(one: &Broken) -> Self {
-        let who = |nodes: &Vec<String>| {
-            some_of(&nodes.iter().take(5).map(String::as_str).collect::<Vec<_>>(), nodes.len())
+    pub(super) fn new(one: &Broken, now: i64) -> Self {
+        let who = |says: &Says| {
+            some_of(&says.nodes.iter().take(5).map(String::as_str).collect::<Vec<_>>(), says.count)
         };
-        let says = one.says.iter().map(|(value, nodes)| (shown(value), who(nodes))).collect();
-        Self { fact: shown(one.fact), tier: words::tier(&one.tier), item: shown(&one.item), says }
+        let says = one.says.iter().map(|says| (shown(&says.value), who(says))).collect();
+        let tier = if one.tier.is_empty() { String::new() } else { shown(&one.tier) };
+        Self { tier, item: shown(&one.item), says, since: one.since.map(|since| When::new(since, now)) }
     }
 }
 

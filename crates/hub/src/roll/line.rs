@@ -34,6 +34,8 @@ pub struct Line {
     pub commit: Option<Arc<str>>,
     /// The newest commit it has seen.
     pub target: Option<Arc<str>>,
+    /// The repository and the branch that it follows.
+    pub follows: Arc<str>,
     /// Which spec it refused, and why, as a hash; nothing where it refused none.
     pub refused: Option<u64>,
     /// Whether heartbeats come and passes do not.
@@ -74,6 +76,7 @@ impl Line {
             sync: spec.sync,
             commit: spec.observed_commit.as_deref().map(Into::into),
             target: spec.target_commit.as_deref().map(Into::into),
+            follows: format!("{} {}", spec.repo, spec.branch).into(),
             refused,
             // Of a moment before the two could have alternated: that flag is judged when somebody asks.
             stalled: flags(doc, i64::MIN / 2).contains(&"stalled"),
@@ -159,7 +162,8 @@ impl Strings {
         let tier = self.one(line.tier);
         let commit = line.commit.map(|text| self.one(text));
         let target = line.target.map(|text| self.one(text));
-        Line { tier, commit, target, ..line }
+        let follows = self.one(line.follows);
+        Line { tier, commit, target, follows, ..line }
     }
 
     fn one(&mut self, text: Arc<str>) -> Arc<str> {

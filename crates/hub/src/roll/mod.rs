@@ -8,6 +8,7 @@
 mod filter;
 mod line;
 mod rolled;
+mod sheet;
 mod tally;
 
 pub use filter::{BadFilter, Facets, Filter, NO_TIER, Picked};
@@ -15,14 +16,18 @@ pub(crate) use filter::{SYNCS, sync_word};
 pub use line::Line;
 pub(crate) use line::OPEN;
 pub use rolled::Rolled;
+pub use sheet::{Group, Named, News, Sheet, Wanted};
 pub use tally::{Refused, Tally, TierTally};
 
-use crate::store::{Result, View};
+use crate::store::{NodeRow, Result, Told, View};
 use crate::writer::chain;
 use line::Strings;
+use sheet::Sheets;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, TryLockError};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
+};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
@@ -44,6 +49,7 @@ struct Lines {
     by_name: BTreeMap<Place, Line>,
     by_key: HashMap<i64, Place>,
     strings: Strings,
+    sheets: Sheets,
 }
 
 /// Every node, a line each.
@@ -91,42 +97,68 @@ fn due(took: Duration) -> Instant {
 }
 
 impl Roll {
-    /// Reads every node once.
+    /// Reads every node once, and of its facts and labels what is wanted.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn load(view: &dyn View) -> Result<Self> {
+    pub fn load(view: &dyn View, wanted: Wanted) -> Result<Self> {
         let roll = Self::default();
         let (began, mut newest) = (Instant::now(), 0);
+        roll.write().sheets.wanted = wanted;
         let mut after: Option<(String, String)> = None;
         loop {
             let chunk =
                 view.nodes(after.as_ref().map(|(name, source)| (name.as_str(), source.as_str())), CHUNK)?;
             after = chunk.last().map(|row| (row.doc.node.name.clone(), row.source.clone()));
-            roll.enter(chunk.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+            roll.take_over(&chunk);
             newest = chunk.iter().map(|row| row.doc.last_seen).fold(newest, i64::max);
             if chunk.len() < CHUNK {
-                let took = if roll.len() > CHUNK { began.elapsed() } else { Duration::ZERO };
-                let mut refreshed = roll.refreshed();
-                // What other hubs wrote meanwhile takes no longer to fetch than everything did.
-                refreshed.heard(took, newest);
-                refreshed.due = Instant::now();
-                drop(refreshed);
-                return Ok(roll);
+                break;
             }
         }
+        roll.read_facts(|with| view.facts(with))?;
+        let took = if roll.len() > CHUNK { began.elapsed() } else { Duration::ZERO };
+        let mut refreshed = roll.refreshed();
+        // What other hubs wrote meanwhile takes no longer to fetch than everything did.
+        refreshed.heard(took, newest);
+        refreshed.due = Instant::now();
+        drop(refreshed);
+        Ok(roll)
+    }
+
+    /// Takes over nodes as the store has them.
+    fn take_over(&self, rows: &[NodeRow]) {
+        self.enter(rows.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+        let labels = |row: &NodeRow| News { labels: Some(row.doc.node.labels.clone()), ..News::default() };
+        self.note(rows.iter().map(|row| (row.key, labels(row))));
+    }
+
+    /// Takes over the facts that `read` tells, which are all that these nodes have, one node's after another's.
+    fn read_facts(&self, read: impl FnOnce(&mut dyn FnMut(Told)) -> Result<()>) -> Result<()> {
+        let mut last: Option<(i64, News)> = None;
+        read(&mut |(node, item, facts)| {
+            if last.as_ref().is_none_or(|(last, _)| *last != node) {
+                self.note(last.take());
+                last = Some((node, News { whole: true, ..News::default() }));
+            }
+            if let Some((_, news)) = &mut last {
+                news.items.push((item, facts));
+            }
+        })?;
+        self.note(last);
+        Ok(())
     }
 
     /// Enters lines, each over the older one of its node.
     pub fn enter(&self, new: impl IntoIterator<Item = Line>) {
         let mut changed = false;
-        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.write();
         for line in new {
             changed |= lines.enter(line);
         }
         drop(lines);
         if changed {
-            self.changed.send_modify(|count| *count += 1);
+            self.change();
         }
     }
 
@@ -139,7 +171,7 @@ impl Roll {
     /// Somebody acted: pages are shown anew, and the next look at the store is not put off.
     pub fn look_again(&self) {
         self.refreshed().due = Instant::now();
-        self.changed.send_modify(|count| *count += 1);
+        self.change();
     }
 
     fn refreshed(&self) -> MutexGuard<'_, Refreshed> {
@@ -203,23 +235,24 @@ impl Roll {
             let rows = view.these(keys)?;
             let there: HashSet<i64> = rows.iter().map(|row| row.key).collect();
             self.drop_lines(keys.iter().filter(|key| !there.contains(key)));
-            self.enter(rows.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+            self.take_over(&rows);
         }
         *known = told;
         Ok(())
     }
 
     fn drop_lines<'a>(&self, keys: impl Iterator<Item = &'a i64>) {
-        let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.write();
         let mut changed = false;
         for key in keys {
             if let Some(place) = lines.by_key.remove(key) {
                 changed |= lines.by_name.remove(&place).is_some();
+                lines.sheets.forget(*key);
             }
         }
         drop(lines);
         if changed {
-            self.changed.send_modify(|count| *count += 1);
+            self.change();
         }
     }
 
@@ -233,7 +266,19 @@ impl Roll {
         };
         for keys in news.chunks(CHUNK) {
             let rows = view.these(keys)?;
-            self.enter(rows.iter().map(|row| Line::new(row.key, &row.source, &row.doc)));
+            let mut told: BTreeMap<i64, News> =
+                keys.iter().map(|key| (*key, News { whole: true, ..News::default() })).collect();
+            view.facts_of(keys, &mut |(node, item, facts)| {
+                told.entry(node).or_default().items.push((item, facts));
+            })?;
+            self.take_over(&rows);
+            // What this hub has written meanwhile is newer.
+            let newer =
+                |row: &&NodeRow| self.line(row.key).is_some_and(|line| line.last_seen > row.doc.last_seen);
+            for row in rows.iter().filter(newer) {
+                told.remove(&row.key);
+            }
+            self.note(told);
         }
         Ok(())
     }
@@ -259,6 +304,14 @@ impl Roll {
     /// Calls `with` for every node that was not taken out, in the order of names.
     pub fn each(&self, with: impl FnMut(&Line)) {
         self.read().by_name.values().filter(|line| !line.retired).for_each(with);
+    }
+
+    fn change(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Lines> {
+        self.lines.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Lines> {

@@ -1,6 +1,6 @@
 //! A store that enters into the roll whatever it commits.
 
-use super::{Line, Roll};
+use super::{Line, Named, News as Facts, Roll};
 use crate::store::telling::News;
 use crate::store::{HistoryRow, ItemRow, NodeDoc, NodeRow, Place, Ranges, Result, Store, Touch, Tx};
 use std::collections::{BTreeMap, HashMap};
@@ -29,6 +29,7 @@ impl Store for Rolled {
             work(&mut Ear { tx, heard: &mut heard })
         })?;
         self.roll.enter(heard.lines.into_values());
+        self.roll.note(heard.facts);
         Ok(())
     }
 
@@ -50,6 +51,7 @@ impl Store for Rolled {
 struct Heard {
     sources: HashMap<i64, Arc<str>>,
     lines: HashMap<i64, Line>,
+    facts: HashMap<i64, Facts>,
 }
 
 /// A transaction that is listened to.
@@ -63,7 +65,17 @@ impl Ear<'_> {
         if let Some(source) = self.heard.sources.get(&node) {
             self.heard.lines.insert(node, Line::new(node, source, doc));
         }
+        self.facts(node).labels = Some(doc.node.labels.clone());
     }
+
+    fn facts(&mut self, node: i64) -> &mut Facts {
+        self.heard.facts.entry(node).or_default()
+    }
+}
+
+/// The facts of an item; a tombstone has none.
+fn facts_of(item: &ItemRow) -> Named {
+    if item.status.is_some() { item.detail.facts.clone() } else { Named::new() }
 }
 
 impl Tx for Ear<'_> {
@@ -95,13 +107,21 @@ impl Tx for Ear<'_> {
         self.tx.put_seen(node, epoch, drop, put, got)
     }
     fn items(&mut self, node: i64) -> Result<BTreeMap<String, ItemRow>> {
-        self.tx.items(node)
+        let items = self.tx.items(node)?;
+        let facts = items.iter().map(|(id, item)| (id.clone(), facts_of(item))).collect();
+        let news = self.facts(node);
+        (news.whole, news.items) = (true, facts);
+        Ok(items)
     }
     fn put_item(&mut self, node: i64, id: &str, item: &ItemRow) -> Result<()> {
-        self.tx.put_item(node, id, item)
+        self.tx.put_item(node, id, item)?;
+        self.facts(node).items.push((id.to_owned(), facts_of(item)));
+        Ok(())
     }
     fn drop_item(&mut self, node: i64, id: &str) -> Result<()> {
-        self.tx.drop_item(node, id)
+        self.tx.drop_item(node, id)?;
+        self.facts(node).items.push((id.to_owned(), Named::new()));
+        Ok(())
     }
     fn before(&mut self, node: i64, item: &str, place: Place) -> Result<Option<HistoryRow>> {
         self.tx.before(node, item, place)

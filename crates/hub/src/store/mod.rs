@@ -219,11 +219,16 @@ pub trait View: Send + Sync {
     /// # Errors
     /// When the store cannot be read.
     fn open_items(&self, limit: usize) -> Result<Vec<(i64, String, ItemRow)>>;
-    /// The facts of every item that tells some, tombstones left out, each with its node's key.
+    /// Tells `with` the facts of every item that has some, tombstones left out, one node's after another's.
     ///
     /// # Errors
     /// When the store cannot be read.
-    fn facts(&self) -> Result<Vec<Told>>;
+    fn facts(&self, with: &mut dyn FnMut(Told)) -> Result<()>;
+    /// The same of the nodes of these keys alone.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn facts_of(&self, nodes: &[i64], with: &mut dyn FnMut(Told)) -> Result<()>;
     /// Up to `limit` entries of a node's history, newest first, before `before`.
     ///
     /// # Errors

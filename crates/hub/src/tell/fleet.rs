@@ -1,9 +1,8 @@
 //! How the fleet stands, for whoever is told of what stands: everything that is off now, as news, and the nodes.
 
-use crate::invariants;
+use crate::invariants::Broken;
 use crate::liveness::{self, HubTimes};
 use crate::merge::news::{blank, of_item, of_refusal};
-use crate::roll::Roll;
 use crate::store::telling::{News, Severity, Topic};
 use crate::store::{NodeRow, Result, View};
 use evenkeel_report::Liveness;
@@ -30,12 +29,40 @@ pub(super) fn is_silent(liveness: Liveness) -> bool {
     matches!(liveness, Liveness::Silent | Liveness::Missing)
 }
 
+fn of_broken(broken: &Broken, now: i64) -> News {
+    let says = |says: &crate::invariants::Says| {
+        let more = match says.count - says.nodes.len().min(says.count) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("{} on {}{more}", says.value, says.nodes.join(", "))
+    };
+    let says = broken.says.iter().map(says).collect::<Vec<_>>().join("; ");
+    let item = [broken.name.as_str(), &broken.item];
+    News {
+        topic: Topic::Invariant,
+        open: true,
+        severity: Severity::Warning,
+        node: String::new(),
+        source: String::new(),
+        tier: broken.tier.clone(),
+        item: item.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" of "),
+        status: "broken".to_owned(),
+        reason: Some(format!("{says}. {}", broken.remedy)),
+        drift: vec![],
+        declared_at: None,
+        commit: None,
+        since: broken.since.unwrap_or(now),
+        at: now,
+    }
+}
+
 impl Fleet {
-    /// Looks.
+    /// Looks; `broken` are the invariants that do not hold.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn look(view: &dyn View, roll: &Roll, times: HubTimes) -> Result<Self> {
+    pub fn look(view: &dyn View, broken: &[Broken], times: HubTimes) -> Result<Self> {
         let (retired, rows): (Vec<_>, Vec<_>) =
             view.nodes(None, usize::MAX)?.into_iter().partition(|row| row.doc.is_retired());
         let retired = retired.into_iter().map(|row| row.source).collect();
@@ -58,25 +85,7 @@ impl Fleet {
                 off.push(News { status, since: row.doc.last_seen, ..blank(row, Topic::Node, times.now) });
             }
         }
-        for broken in invariants::broken(view, roll, times)? {
-            let says = broken.says.iter().map(|(value, nodes)| format!("{value} on {}", nodes.join(", ")));
-            off.push(News {
-                topic: Topic::Invariant,
-                open: true,
-                severity: Severity::Warning,
-                node: String::new(),
-                source: String::new(),
-                tier: broken.tier,
-                item: format!("{} of {}", broken.fact, broken.item),
-                status: "broken".to_owned(),
-                reason: Some(says.collect::<Vec<_>>().join("; ")),
-                drift: vec![],
-                declared_at: None,
-                commit: None,
-                since: times.now,
-                at: times.now,
-            });
-        }
+        off.extend(broken.iter().map(|one| of_broken(one, times.now)));
         Ok(Self { nodes, retired, off })
     }
 

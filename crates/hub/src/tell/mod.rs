@@ -164,10 +164,11 @@ impl Teller {
         if look {
             let began = Instant::now();
             let (view, times): (Arc<dyn View>, _) = (Arc::clone(&self.hub.view), self.hub.times());
-            let roll = Arc::clone(&self.hub.roll);
+            let hub = Arc::clone(&self.hub);
             let look = move || {
-                roll.refresh(&view, times.now)?;
-                Fleet::look(view.as_ref(), &roll, times)
+                hub.roll.refresh(&view, times.now)?;
+                let broken = hub.watch.broken(view.as_ref(), &hub.roll, hub.registry.as_ref(), times)?;
+                Fleet::look(view.as_ref(), &broken, times)
             };
             self.fleet = Arc::new(apart(look).await?);
             self.silences = self.ask(move |telling| telling.silences(now)).await?;

@@ -22,7 +22,18 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(at: &Where) -> Self {
-        let file = File { store: at.url(), ..File::default() };
+        Self::with(File { store: at.url(), ..File::default() })
+    }
+
+    /// With this in its `hub.yaml`.
+    pub fn configured(at: &Where, yaml: &str) -> Self {
+        let papers = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(papers.path(), yaml).unwrap();
+        let file = evenkeel_hub::config::read(papers.path(), true).unwrap();
+        Self::with(File { store: at.url(), ..file })
+    }
+
+    fn with(file: File) -> Self {
         let config = settle(file, Overrides::default()).unwrap();
         let now = Arc::new(AtomicI64::new(T0));
         let clock: Clock = {
@@ -65,6 +76,11 @@ impl Lab {
         let (code, _, text) = self.ask(path, "*/*").await;
         assert_eq!(code, 200, "{path}: {text}");
         serde_json::from_str(&text).unwrap()
+    }
+
+    /// The same of an address that is made on the spot.
+    pub async fn json_of(&self, path: String) -> Value {
+        self.json(&path).await
     }
 
     /// The nodes on every page of a list, as the addresses lead from one to the next.
@@ -117,4 +133,15 @@ pub async fn crowd(lab: &Lab) {
         lab.tell(events).await;
         lab.later(wait);
     }
+}
+
+/// Waits until something is so.
+pub async fn until(what: &str, is: impl AsyncFn() -> bool) {
+    for _ in 0..600 {
+        if is().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("never: {what}");
 }

@@ -308,7 +308,10 @@ impl View for Memory {
     fn open_items(&self, _: usize) -> Result<Vec<(i64, String, ItemRow)>> {
         unimplemented!("nobody asks")
     }
-    fn facts(&self) -> Result<Vec<evenkeel_hub::store::Told>> {
+    fn facts(&self, _: &mut dyn FnMut(evenkeel_hub::store::Told)) -> Result<()> {
+        unimplemented!("nobody asks")
+    }
+    fn facts_of(&self, _: &[i64], _: &mut dyn FnMut(evenkeel_hub::store::Told)) -> Result<()> {
         unimplemented!("nobody asks")
     }
     fn timeline(&self, node: i64, _: Option<(Place, &str)>, _: usize) -> Result<Vec<HistoryRow>> {

@@ -50,6 +50,7 @@ pub(super) fn plan(section: &Section<Want>, have: &Have) -> Plan {
         let want = item.and_then(|item| item.kept());
         let mut told = ItemPlan::default();
         let was = old.get(name);
+        told.facts = want.and(was).map(facts).unwrap_or_default();
         let should = match want {
             Some(want) => Some(lines(want, have.libpq, &mut told)),
             None => left(item.is_some(), was, &mut told),
@@ -77,6 +78,13 @@ pub(super) fn plan(section: &Section<Want>, have: &Have) -> Plan {
         plan.tasks.push(Task { serves: stale, step: step(&new) });
     }
     plan
+}
+
+/// What the file says of keepalives: the hub compares the two ends of a path.
+fn facts(lines: &Lines) -> BTreeMap<String, String> {
+    let told = ["keepalives_idle", "keepalives_interval", "keepalives_count"];
+    let told = told.into_iter().filter_map(|name| lines.get_key_value(name));
+    told.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn step(sections: &BTreeMap<String, Lines>) -> Step {

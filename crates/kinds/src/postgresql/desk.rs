@@ -5,7 +5,7 @@ use super::judge::{self, Stand};
 use super::parameters::Parameter;
 use super::roles::Roles;
 use super::want::{self, Want};
-use super::{DropIn, Have, Seen, There, debt, remote, standby};
+use super::{DropIn, Have, Seen, There, debt, remote, standby, told};
 use crate::owned::MARKER;
 use evenkeel_core::{Drift, Finding, ItemPlan, Layer, Mode, Plan, Section, Step, Task, Verdict};
 use std::collections::BTreeMap;
@@ -105,6 +105,7 @@ impl Bench<'_> {
         }
         self.drop_in(&lines);
         if let (Ok(facts), Ok(server)) = (&self.there.facts, &self.there.cluster.server) {
+            self.item.facts = told::facts(server, facts);
             let (item, alters) = (&mut self.item, &mut self.alters);
             Roles { want, facts, server, item, alters }.plan(&[]);
             self.item.findings.extend(standby::findings(want, facts));

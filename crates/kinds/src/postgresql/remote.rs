@@ -7,6 +7,7 @@
 use super::judge::{self, session, tell};
 use super::parameters::Parameter;
 use super::roles::{Roles, Whose, whose};
+use super::told;
 use super::value::same;
 use super::want::{self, Want};
 use evenkeel_core::{
@@ -34,6 +35,7 @@ pub(super) fn plan(want: &Want, seen: &Remote) -> (ItemPlan, Vec<Step>) {
             (item, vec![])
         }
         Ok(facts) => {
+            item.facts = told::facts(&seen.server, facts);
             let none = PgRights::default();
             let rights = facts.rights.as_ref().unwrap_or(&none);
             let mut bench =

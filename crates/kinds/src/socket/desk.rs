@@ -32,7 +32,7 @@ pub(super) fn item(
     seen: Option<&Look>,
     powers: &SocketPowers,
 ) -> (ItemPlan, Vec<Task>) {
-    let item = ItemPlan::default();
+    let item = ItemPlan { facts: want.facts(), ..ItemPlan::default() };
     let (Some(promise), Some(seen)) = (want.promise(), seen) else { return (item, vec![]) };
     let mut bench = Bench { name, want, promise, item, tasks: vec![], drift: vec![], left: BTreeMap::new() };
     match seen {

@@ -3,6 +3,7 @@
 use evenkeel_core::{Complaint, DurationWord, Intent, Live, Net, ProbeWish, Promise, Side, Unkeepable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Which connections are meant, and what is promised for them.
@@ -20,6 +21,12 @@ pub struct Want {
     pub idle_timeout: DurationWord,
     /// How long a request may hang on a connection that is dead.
     pub blackout_at_most: DurationWord,
+    /// The section of `pg_service.conf` that clients name; told to the hub, which compares both ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// How many connections this node may open together; told to the hub, and not enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
     /// What becomes of connections that break this.
     #[serde(default)]
     pub live: Live,
@@ -38,6 +45,19 @@ impl Want {
         let (idle_timeout, blackout_at_most) =
             (self.idle_timeout.duration(), self.blackout_at_most.duration());
         Intent { idle_timeout, blackout_at_most }
+    }
+
+    /// The path as this end knows it: what the hub holds both ends against.
+    pub(super) fn facts(&self) -> BTreeMap<String, String> {
+        let ms = |word: &DurationWord| word.duration().as_millis().to_string();
+        let told = [
+            ("idle_timeout_ms", Some(ms(&self.idle_timeout))),
+            ("blackout_ms", Some(ms(&self.blackout_at_most))),
+            ("port", Some(self.port.to_string())),
+            ("service", self.service.clone()),
+            ("connections", self.connections.map(|n| n.to_string())),
+        ];
+        told.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 
     /// The timers; `None` where none can keep it, which `check` has refused.

@@ -14,6 +14,10 @@ use evenkeel_core::{
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+/// Whose value in the kernel is told as a fact: the hub compares the two ends of a path.
+const KEEPALIVE: [&str; 3] =
+    ["net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_keepalive_intvl", "net.ipv4.tcp_keepalive_probes"];
+
 pub(super) struct Desk<'a> {
     have: &'a Have,
     plan: Plan,
@@ -86,6 +90,9 @@ impl<'a> Desk<'a> {
             }
             Live::Trouble(class, why) => return item.findings.push(finding(verdict(*class), why.clone())),
         };
+        if KEEPALIVE.contains(&name) {
+            item.facts.insert("kernel".to_owned(), spaced(value));
+        }
         if goal.met_by(value) {
             return;
         }

@@ -77,6 +77,9 @@ pub fn show_outcomes(outcomes: &[Outcome]) -> String {
         let phase = one.phase.map(|phase| format!(" while {phase:?}")).unwrap_or_default();
         let reason = one.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
         let _ = writeln!(text, "{} {}{phase}{reason}", one.id, one.status);
+        one.facts.iter().for_each(|(name, value)| {
+            let _ = writeln!(text, "  fact {name} {value}");
+        });
     }
     text
 }

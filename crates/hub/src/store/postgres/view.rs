@@ -14,6 +14,8 @@ use tokio_postgres::types::ToSql;
 const READERS: usize = 4;
 /// How many packs of a timeline are read at once.
 const CHUNK: usize = 200;
+/// How many items' facts are read at once.
+const FACTS: usize = 20_000;
 const READER: &str = "SET default_transaction_read_only = on";
 
 /// Readers of one database.
@@ -85,13 +87,32 @@ impl View for PgView {
         rows.iter().map(|row| rows::item(row, 1).map(|(id, item)| (row.get(0), id, item))).collect()
     }
 
-    fn facts(&self) -> Result<Vec<Told>> {
+    fn facts(&self, with: &mut dyn FnMut(Told)) -> Result<()> {
         let text = "SELECT node, id, status, epoch, n, detail FROM items \
-                    WHERE detail LIKE '%\"facts\":{\"%' AND status <> 'gone' ORDER BY node, id";
-        let rows = self.rows("reading facts", text, &[])?;
-        let told =
-            rows.iter().map(|row| rows::item(row, 1).map(|(id, item)| (row.get(0), id, item.detail.facts)));
-        told.collect()
+                    WHERE detail LIKE '%\"facts\":{\"%' AND status <> 'gone' AND (node, id) > ($1, $2) \
+                    ORDER BY node, id LIMIT $3";
+        let (mut after, limit) = ((i64::MIN, String::new()), most(FACTS));
+        loop {
+            let rows = self.rows("reading facts", text, &[&after.0, &after.1, &limit])?;
+            for row in &rows {
+                let (id, item) = rows::item(row, 1)?;
+                after = (row.get(0), id.clone());
+                with((after.0, id, item.detail.facts));
+            }
+            if rows.len() < FACTS {
+                return Ok(());
+            }
+        }
+    }
+
+    fn facts_of(&self, nodes: &[i64], with: &mut dyn FnMut(Told)) -> Result<()> {
+        let text = "SELECT node, id, status, epoch, n, detail FROM items WHERE node = ANY($1) \
+                    AND detail LIKE '%\"facts\":{\"%' AND status <> 'gone' ORDER BY node, id";
+        for row in self.rows("reading facts", text, &[&nodes])? {
+            let (id, item) = rows::item(&row, 1)?;
+            with((row.get(0), id, item.detail.facts));
+        }
+        Ok(())
     }
 
     fn timeline(&self, node: i64, before: Option<(Place, &str)>, limit: usize) -> Result<Vec<HistoryRow>> {

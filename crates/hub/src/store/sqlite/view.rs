@@ -6,7 +6,7 @@ use super::tx::{
 use super::{from_json, int, open_reader, sql};
 use crate::store::{GONE, HistoryRow, ItemRow, NodeRow, Place, Ranges, Result, Told, View};
 use evenkeel_report::Seq;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -60,6 +60,23 @@ fn most(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
+/// Items that tell facts, as in their index.
+const FACTS: &str = "SELECT node, id, json_extract(detail, '$.facts') FROM items INDEXED BY items_facts \
+                     WHERE json_extract(detail, '$.facts') IS NOT NULL AND status <> ?1";
+
+fn facts(conn: &Connection, text: &str, of: &[&dyn ToSql], with: &mut dyn FnMut(Told)) -> Result<()> {
+    let doing = || sql("reading facts");
+    let mut found = conn.prepare_cached(text).map_err(doing())?;
+    let mut rows = found.query(of).map_err(doing())?;
+    while let Some(row) = rows.next().map_err(doing())? {
+        let told: rusqlite::Result<(i64, String, String)> =
+            (|| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))();
+        let (node, id, facts) = told.map_err(doing())?;
+        with((node, id, from_json(&facts, "item's facts")?));
+    }
+    Ok(())
+}
+
 impl View for SqliteView {
     fn nodes(&self, after: Option<(&str, &str)>, limit: usize) -> Result<Vec<NodeRow>> {
         let text = format!(
@@ -111,19 +128,14 @@ impl View for SqliteView {
         })
     }
 
-    fn facts(&self) -> Result<Vec<Told>> {
-        let text = "SELECT node, id, json_extract(detail, '$.facts') FROM items INDEXED BY items_facts \
-                    WHERE json_extract(detail, '$.facts') IS NOT NULL AND status <> ?1 ORDER BY node, id";
-        self.with(|conn| {
-            let rows: rusqlite::Result<Vec<(i64, String, String)>> =
-                conn.prepare_cached(text).and_then(|mut found| {
-                    found.query_map([GONE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
-                });
-            let rows = rows.map_err(sql("reading facts"))?;
-            rows.into_iter()
-                .map(|(node, id, facts)| Ok((node, id, from_json(&facts, "item's facts")?)))
-                .collect()
-        })
+    fn facts(&self, with: &mut dyn FnMut(Told)) -> Result<()> {
+        let text = format!("{FACTS} ORDER BY node, id");
+        self.with(|conn| facts(conn, &text, params![GONE], with))
+    }
+
+    fn facts_of(&self, nodes: &[i64], with: &mut dyn FnMut(Told)) -> Result<()> {
+        let text = format!("{FACTS} AND node = ?2 ORDER BY node, id");
+        self.with(|conn| nodes.iter().try_for_each(|node| facts(conn, &text, params![GONE, node], with)))
     }
 
     fn timeline(&self, node: i64, before: Option<(Place, &str)>, limit: usize) -> Result<Vec<HistoryRow>> {
