@@ -256,7 +256,9 @@ fn a_rollout_is_waited_for_and_what_does_not_come_ends_with_2() {
         hub.takes(&event);
     };
     ask(1, &[new]);
-    ["db1", "db2", "db3"].iter().for_each(|name| hub.hears(name, "database", &even));
+    for name in ["db1", "db2", "db3"] {
+        hub.hears(name, "database", &even);
+    }
     ask(1, &[new]);
     hears("db1", 2, new, Sync::Synced);
     let one = printed(&ask(2, &[new]));
