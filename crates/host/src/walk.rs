@@ -189,6 +189,7 @@ fn may_follow(here: &OwnedFd, part: &OsStr, link: &Statx, links: Links) -> io::R
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
