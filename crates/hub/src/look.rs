@@ -240,6 +240,9 @@ where
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::{CHEAP, Memo, Memos};
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::Relaxed;
 
     #[test]
     fn what_was_dear_is_kept_and_what_was_cheap_is_found_anew() {
@@ -273,15 +276,24 @@ mod tests {
     fn who_comes_after_an_answers_time_is_given_it_and_one_of_them_has_it_renewed() {
         let memos = Memos::default();
         assert_eq!(memos.get(&(), dear(1)), 1);
-        std::thread::sleep(CHEAP * 210);
-        let (go, wait) = std::sync::mpsc::channel();
-        let renewed = move || {
-            let _ = wait.recv();
-            dear(2)()
+        let (begun, go) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let renew = || {
+            let (begun, go) = (Arc::clone(&begun), Arc::clone(&go));
+            move || {
+                assert!(!begun.swap(true, Relaxed), "two renew it");
+                while !go.load(Relaxed) {
+                    std::thread::sleep(CHEAP);
+                }
+                dear(2)()
+            }
         };
-        assert_eq!(memos.get(&(), renewed), 1, "it is not waited for");
+        // On a slow machine it was dearer, and is kept longer.
+        while !begun.load(Relaxed) {
+            assert_eq!(memos.get(&(), renew()), 1, "it is not waited for");
+            std::thread::sleep(CHEAP);
+        }
         assert_eq!(memos.get(&(), || unreachable!("it is renewed already")), 1);
-        go.send(()).unwrap();
+        go.store(true, Relaxed);
         let patience = std::time::Instant::now() + std::time::Duration::from_secs(30);
         while memos.get(&(), dear(2)) != 2 {
             assert!(std::time::Instant::now() < patience);
