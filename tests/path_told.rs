@@ -27,6 +27,33 @@ fn item(node: &Node, args: &[&str], id: &str) -> Option<Value> {
 }
 
 #[test]
+fn both_ends_tell_what_a_hub_compares() {
+    let lab = Lab::new();
+    path(&lab, "tier: db", "10s", "    connections: 12\n", "");
+    let (mw, db) = (lab.agent_on_mw(), lab.agent_on_db());
+    let fact = |name: &str, value: &str| format!("\"{name}\":\"{value}\"");
+    let server = lab.sql("select reset_val from pg_settings where name = 'tcp_keepalives_idle'");
+    let most: u32 = lab.sql("show max_connections").parse().unwrap();
+    let reserved: u32 = lab.sql("show superuser_reserved_connections").parse().unwrap();
+    let room = fact("connections", &(most - reserved).to_string());
+    eventually("the server's room is told", PROMPT, || {
+        lab.db.told(&["\"id\":\"postgresql/", &room, &fact("port", "5432")]).is_some()
+    });
+    eventually("the server's keepalive in force is told", PROMPT, || {
+        let now = lab.sql("select reset_val from pg_settings where name = 'tcp_keepalives_idle'");
+        now != server && lab.db.told(&[&fact("tcp_keepalives_idle", &now)]).is_some()
+    });
+    let client =
+        ["\"id\":\"socket/database/client\"", &fact("connections", "12"), &fact("idle_timeout_ms", "10000")];
+    eventually("the client's end is told", PROMPT, || lab.mw.told(&client).is_some());
+    eventually("the client's kernel is told", PROMPT, || {
+        let now = lab.mw.sysctl("net.ipv4.tcp_keepalive_time");
+        now != "7200" && lab.mw.told(&["sysctl/net.ipv4.tcp_keepalive_time", &fact("kernel", &now)]).is_some()
+    });
+    drop((mw, db));
+}
+
+#[test]
 fn explain_goes_from_the_arithmetic_down_to_the_live_connection() {
     let lab = Lab::new();
     lab.promise("report");
