@@ -69,6 +69,12 @@ pub(super) struct Counted {
     pub(super) href: String,
 }
 
+impl Counted {
+    fn shown(&self) -> String {
+        words::thousands(usize::try_from(self.count).unwrap_or(usize::MAX))
+    }
+}
+
 impl Tier {
     fn new(name: &str, tally: &TierTally) -> Self {
         let word = if name.is_empty() { NO_TIER } else { name };

@@ -46,6 +46,12 @@ struct Choice {
     on: bool,
 }
 
+impl Choice {
+    fn shown(&self) -> String {
+        words::thousands(self.count)
+    }
+}
+
 /// A page of the nodes that fit.
 ///
 /// # Errors
