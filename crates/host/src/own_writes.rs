@@ -27,10 +27,18 @@ struct Known {
     files: HashMap<PathBuf, [Option<FileState>; 2]>,
     /// The last value of each parameter that we wrote, as it read afterwards.
     sysctls: HashMap<SysctlKey, String>,
-    /// The mount table's hash at the end of our last act on it.
-    mounts: Option<u64>,
-    /// How many of our acts on the mount table are under way.
-    mounting: usize,
+    mounts: OwnMounts,
+}
+
+/// Our acts on the mount table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct OwnMounts {
+    /// How many were begun.
+    begun: u64,
+    /// How many are under way.
+    pub(crate) under_way: usize,
+    /// The table's hash at the end of the last.
+    pub(crate) table: Option<u64>,
 }
 
 /// One of our acts on the mount table; it ends when this is dropped.
@@ -75,14 +83,15 @@ impl OwnWrites {
     }
 
     pub(crate) fn mounting(&self) -> Mounting {
-        self.known().mounting += 1;
+        let mut known = self.known();
+        known.mounts.begun += 1;
+        known.mounts.under_way += 1;
+        drop(known);
         Mounting(self.clone())
     }
 
-    /// Whether one of our acts on the mount table is under way, and the table's hash at the end of the last.
-    pub(crate) fn mounts(&self) -> (bool, Option<u64>) {
-        let known = self.known();
-        (known.mounting > 0, known.mounts)
+    pub(crate) fn mounts(&self) -> OwnMounts {
+        self.known().mounts
     }
 }
 
@@ -90,8 +99,8 @@ impl Drop for Mounting {
     fn drop(&mut self) {
         let table = crate::mounting::table().ok().map(|table| hash(&table));
         let mut known = self.0.known();
-        known.mounts = table;
-        known.mounting -= 1;
+        known.mounts.table = table;
+        known.mounts.under_way -= 1;
     }
 }
 

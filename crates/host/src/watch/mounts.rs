@@ -60,13 +60,19 @@ impl Mounts {
             return false;
         }
         let since = *self.held_back.get_or_insert(now);
-        let (acting, own) = self.own.mounts();
-        if acting && now < since + PATIENCE {
+        let patient = now < since + PATIENCE;
+        let before = self.own.mounts();
+        if before.under_way > 0 && patient {
+            return false;
+        }
+        let table = hash();
+        let own = self.own.mounts();
+        // An act that began meanwhile may be what was read.
+        if own != before && patient {
             return false;
         }
         self.held_back = None;
-        let table = hash();
-        let news = table != self.seen && table != own;
+        let news = table != self.seen && table != own.table;
         self.seen = table;
         news
     }
