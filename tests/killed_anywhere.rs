@@ -227,6 +227,5 @@ fn an_apply_killed_before_any_system_call_is_finished_by_the_next() {
     }
     assert!(torn.is_empty(), "{}", torn.join("\n"));
     println!("killed at {points} points");
-    // On a busy machine a child is met more often than the agent itself.
-    assert!(points >= 400, "only {points} points");
+    assert!(points >= 500, "only {points} points");
 }
