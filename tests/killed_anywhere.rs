@@ -155,37 +155,40 @@ fn a_reload_is_never_forgotten_wherever_the_apply_was_killed() {
     assert!(points >= 50, "only {points} points");
 }
 
-/// The calls an apply is made of that can leave something half done, and those around them.
-const CALLS: &[&str] = &[
-    "openat",
-    "openat2",
-    "write",
-    "pwrite64",
-    "fsync",
-    "fdatasync",
-    "renameat",
-    "renameat2",
-    "rename",
-    "unlink",
-    "unlinkat",
-    "mkdir",
-    "mkdirat",
-    "symlinkat",
-    "fchmod",
-    "fchown",
-    "execve",
-    "clone3",
-    "vfork",
-    "wait4",
-    "waitid",
-    "close",
-    "read",
-    "pread64",
-    "newfstatat",
-    "statx",
-    "fstat",
-    "getdents64",
-    "mmap",
+/// The calls an apply is made of that can leave something half done, and those around them; and how many times
+/// the agent has to have died before each. The apply of this test writes two files, makes and removes one each,
+/// and so on, on every machine; how much it reads for that depends on the machine's mounts, units and accounts.
+const CALLS: &[(&str, usize)] = &[
+    ("openat", 60),
+    ("openat2", 4),
+    ("write", 6),
+    ("pwrite64", 0),
+    ("fsync", 5),
+    ("fdatasync", 0),
+    ("renameat", 2),
+    ("renameat2", 0),
+    ("rename", 0),
+    ("unlink", 0),
+    ("unlinkat", 2),
+    ("mkdir", 0),
+    ("mkdirat", 2),
+    ("symlinkat", 0),
+    ("fchmod", 3),
+    ("fchown", 0),
+    ("execve", 0),
+    ("clone", 0),
+    ("clone3", 0),
+    ("vfork", 0),
+    ("wait4", 0),
+    ("waitid", 0),
+    ("close", 60),
+    ("read", 40),
+    ("pread64", 0),
+    ("newfstatat", 40),
+    ("statx", 20),
+    ("fstat", 10),
+    ("getdents64", 10),
+    ("mmap", 10),
 ];
 
 #[test]
@@ -198,8 +201,9 @@ fn an_apply_killed_before_any_system_call_is_finished_by_the_next() {
     assert_ne!(before, after);
     let most =
         if std::env::var("EVENKEEL_LONG").is_ok_and(|long| !long.is_empty()) { usize::MAX } else { 140 };
-    let (mut points, mut torn) = (0, vec![]);
-    for call in CALLS {
+    let (mut points, mut torn, mut few) = (0, vec![], vec![]);
+    for (call, least) in CALLS {
+        let before_it = points;
         for n in 1..=most {
             rig.reset();
             match rig.killed(call, n) {
@@ -224,8 +228,14 @@ fn an_apply_killed_before_any_system_call_is_finished_by_the_next() {
                 "{call} #{n}: no debt and no temporary file is left"
             );
         }
+        let died = points - before_it;
+        println!("{call}: {died}");
+        if died < *least {
+            few.push(format!("{call}: {died} of {least}"));
+        }
     }
     assert!(torn.is_empty(), "{}", torn.join("\n"));
     println!("killed at {points} points");
-    assert!(points >= 500, "only {points} points");
+    assert!(few.is_empty(), "too few points: {}", few.join(", "));
+    assert!(points >= 400, "only {points} points");
 }
