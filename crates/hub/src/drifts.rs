@@ -225,7 +225,11 @@ fn key(id: String, item: &ItemRow) -> (String, Status, Vec<Drift>, Option<String
 /// When the store cannot be read.
 pub(crate) fn of(look: &Look<'_>, filter: &Filter, item: &str, lately: &Lately) -> Result<Arc<Open>> {
     let find = || open(look.view, look.roll, look.times, filter, item, lately).map(Arc::new);
-    if item.is_empty() && *filter == Filter::default() { look.keep(&look.kept.drift, find) } else { find() }
+    if item.is_empty() && *filter == Filter::default() {
+        look.keep_now(&look.kept.drift, find)
+    } else {
+        find()
+    }
 }
 
 /// Every open drift on nodes that fit, of items whose id contains `item`.

@@ -97,7 +97,7 @@ impl Looked {
             }
         }
         Ok(Self {
-            fleet: look.tally_now(),
+            fleet: look.tally_now()?,
             oldest,
             tallies: look.telling.tallies()?,
             silences: look.telling.silences(look.times.now)?.len(),

@@ -2,7 +2,7 @@
 //! is behind. From the roll and from the history's entries of what came into force.
 
 use crate::liveness::{self, HubTimes};
-use crate::roll::{Line, Roll};
+use crate::roll::{Each, Line, Lines, Roll, TextId};
 use crate::store::{Result, View};
 use evenkeel_report::{Liveness, Sync, Timestamp};
 use schemars::JsonSchema;
@@ -47,6 +47,19 @@ pub struct Behind {
     pub commit: Option<String>,
 }
 
+impl Behind {
+    fn new(line: &Line, alive: Liveness) -> Self {
+        Self {
+            name: line.name.to_string(),
+            source: line.source.to_string(),
+            tier: line.tier.to_string(),
+            sync: crate::roll::sync_word(line.sync),
+            liveness: liveness::word(alive),
+            commit: line.commit.as_deref().map(str::to_owned),
+        }
+    }
+}
+
 /// How far a commit has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Rollout {
@@ -73,15 +86,17 @@ pub struct Rollout {
 /// The full id of a commit that is known by `given` or begins with it; as given where no node has it.
 #[must_use]
 pub fn resolve(roll: &Roll, given: &str) -> String {
-    let mut found: Option<String> = None;
-    roll.each(|line| {
-        for commit in [&line.commit, &line.target].into_iter().flatten() {
-            if **commit == *given || (given.len() >= 7 && commit.starts_with(given) && found.is_none()) {
-                found = Some(commit.to_string());
-            }
-        }
-    });
-    found.unwrap_or_else(|| given.to_owned())
+    let lines = roll.read();
+    if lines.id(given).is_some() || given.len() < 7 {
+        return given.to_owned();
+    }
+    let mut last = None;
+    let kept = lines.by_name().map(|one| one.cell).filter(|cell| !cell.marks.retired());
+    let commits = kept.flat_map(|cell| [cell.commit, cell.target]).flatten();
+    // Neighbours mostly have the same.
+    let mut other = commits.filter(|id| last.replace(*id) != Some(*id)).filter_map(|id| lines.text(id));
+    let found = other.find(|commit| commit.starts_with(given));
+    found.map_or(given, |commit| commit).to_owned()
 }
 
 impl Rollout {
@@ -101,7 +116,7 @@ impl Rollout {
             behind: vec![],
             curve: vec![],
         };
-        roll.each(|line| rollout.count(line, times));
+        rollout.count(&roll.read(), times);
         let mut taken: Vec<i64> = view.taken(commit)?.into_iter().map(|(_, at)| at).collect();
         taken.sort_unstable();
         rollout.time(&taken);
@@ -114,41 +129,38 @@ impl Rollout {
         self.all.of > 0 || self.first.is_some()
     }
 
-    fn count(&mut self, line: &Line, times: HubTimes) {
-        let is = |text: &Option<std::sync::Arc<str>>| text.as_deref() == Some(&self.commit);
-        let (in_force, seen) = (is(&line.commit), is(&line.target));
-        let alive = line.liveness(times);
-        if alive == Liveness::Decommissioned {
-            return;
+    fn count(&mut self, lines: &Lines, times: HubTimes) {
+        let commit = lines.id(&self.commit);
+        let is = |id: Option<TextId>| id.is_some() && id == commit;
+        let mut tiers: Each<TextId, Reach> = Each::default();
+        for one in lines.by_name() {
+            let cell = one.cell;
+            let (in_force, seen) = (is(cell.commit), is(cell.target));
+            let alive = one.liveness(times);
+            if alive == Liveness::Decommissioned {
+                continue;
+            }
+            let tier = tiers.of(cell.tier);
+            for reach in [&mut self.all, &mut *tier] {
+                reach.nodes += 1;
+            }
+            if !in_force && !seen {
+                continue;
+            }
+            let behind = !in_force;
+            let silent = behind && matches!(alive, Liveness::Silent | Liveness::Missing);
+            for reach in [&mut self.all, tier] {
+                reach.of += 1;
+                reach.in_force += usize::from(in_force);
+                reach.silent += usize::from(silent);
+                reach.refused += usize::from(behind && cell.marks.refuses());
+            }
+            if behind && self.behind.len() < NAMED {
+                self.behind.extend(one.line().map(|line| Behind::new(line, alive)));
+            }
         }
-        let tier = match self.tiers.get_mut(&*line.tier) {
-            Some(tier) => tier,
-            None => self.tiers.entry(line.tier.to_string()).or_default(),
-        };
-        for reach in [&mut self.all, &mut *tier] {
-            reach.nodes += 1;
-        }
-        if !in_force && !seen {
-            return;
-        }
-        let behind = !in_force;
-        let silent = behind && matches!(alive, Liveness::Silent | Liveness::Missing);
-        for reach in [&mut self.all, tier] {
-            reach.of += 1;
-            reach.in_force += usize::from(in_force);
-            reach.silent += usize::from(silent);
-            reach.refused += usize::from(behind && line.refused.is_some());
-        }
-        if behind && self.behind.len() < NAMED {
-            self.behind.push(Behind {
-                name: line.name.to_string(),
-                source: line.source.to_string(),
-                tier: line.tier.to_string(),
-                sync: crate::roll::sync_word(line.sync),
-                liveness: liveness::word(alive),
-                commit: line.commit.as_deref().map(str::to_owned),
-            });
-        }
+        let name = |id| lines.text(id).map(ToString::to_string).unwrap_or_default();
+        self.tiers = tiers.into_each().map(|(id, reach)| (name(id), reach)).collect();
     }
 
     /// From the sorted times at which nodes were heard to have it.

@@ -138,7 +138,7 @@ pub(super) async fn fleet(
         return past::fleet(&hub, at).await.map(IntoResponse::into_response);
     }
     let answer = hub.look(|look| {
-        let tally = look.tally_now();
+        let tally = look.tally_now()?;
         let known = tally.commits.iter().filter_map(|(commit, nodes)| Some((commit.as_deref()?, *nodes)));
         let tiers = tally.tiers.iter().map(|(name, tier)| (name.to_string(), Standing::new(tier)));
         Ok(FleetJson {

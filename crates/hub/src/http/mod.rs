@@ -142,9 +142,9 @@ impl Hub {
         let shared = Arc::clone(&self.view);
         self.ask(move |view| {
             roll.refresh(&shared, times.now)?;
-            let (telling, members) = (telling.as_ref(), members.as_ref());
+            let (shared, telling, members) = (&shared, telling.as_ref(), &members);
             let (roll, slots, kept, watch) = (&roll, &slots, &*kept, &*watch);
-            question(&Look { view, roll, slots, telling, kept, watch, members, keep, times })
+            question(&Look { view, shared, roll, slots, telling, kept, watch, members, keep, times })
         })
         .await
     }

@@ -120,7 +120,7 @@ async fn drift(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, para
 }
 
 async fn rollouts(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>) -> Answer {
-    Ok(html(hub.look(move |look| Ok(pages::rollouts(&who, look))).await?))
+    Ok(html(hub.look(move |look| pages::rollouts(&who, look)).await?))
 }
 
 async fn rollout(
@@ -146,5 +146,5 @@ async fn incident(State(hub): State<Arc<Hub>>, Extension(who): Extension<Who>, p
 }
 
 async fn wall(State(hub): State<Arc<Hub>>) -> Answer {
-    Ok(html(hub.look(|look| Ok(pages::wall(look))).await?))
+    Ok(html(hub.look(pages::wall).await?))
 }

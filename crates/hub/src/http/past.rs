@@ -163,7 +163,7 @@ pub(super) async fn fleet(hub: &Hub, at: i64) -> Result<Json<FleetThenJson>, Pro
             return Ok(Err(look.kept_since()));
         }
         let moment = spans::moment(look.view, &|node| look.keeps(node), at, look.times.now)?;
-        let nodes = look.tally().all.nodes;
+        let nodes = look.tally()?.all.nodes;
         Ok(if moment.reaches > at { Err(moment.reaches) } else { Ok((moment, nodes)) })
     });
     let (moment, nodes) = answer.await?.map_err(forgotten)?;

@@ -2,7 +2,7 @@
 
 use super::{Broken, Says};
 use crate::liveness::HubTimes;
-use crate::roll::Roll;
+use crate::roll::{Each, Line, Roll, TextId};
 use crate::store::registry::Registry;
 use crate::store::{Result, View};
 use evenkeel_report::{Liveness, Sync};
@@ -51,24 +51,20 @@ impl Ages {
         }
         let due = |until: i64| until - life / 3 + life / 30;
         let all = self.certificates.iter().flat_map(|(_, all)| all);
-        let late: HashMap<&str, i64> =
-            all.filter(|(_, until)| due(*until) < now).map(|(name, until)| (name.as_str(), *until)).collect();
-        if late.is_empty() {
-            return Ok(vec![]);
-        }
+        // By name, as they were read.
+        let late = all.filter(|(_, until)| due(*until) < now);
         let mut broken: BTreeMap<String, (BTreeMap<i64, Says>, i64)> = BTreeMap::new();
-        roll.each(|line| {
-            let Some(until) = late.get(&*line.name) else { return };
-            if matches!(line.liveness(times), Liveness::Silent | Liveness::Missing) {
-                return;
+        let lines = roll.read();
+        for (name, until) in late {
+            let heard = |line: &&Line| matches!(line.liveness(times), Liveness::Online | Liveness::Late);
+            for line in lines.named(name).filter(heard) {
+                let (says, since) = broken.entry(line.tier.to_string()).or_insert((BTreeMap::new(), now));
+                *since = due(*until).min(*since);
+                // By the day, so that a fleet that was let in together is one line.
+                let day = until.div_euclid(86_400_000);
+                says.entry(day).or_insert_with(|| Says::new(ends(*until, now))).name(&line.name);
             }
-            let (says, since) = broken.entry(line.tier.to_string()).or_insert((BTreeMap::new(), now));
-            *since = due(*until).min(*since);
-            // By the day, so that a fleet that was let in together is one line.
-            let day = until.div_euclid(86_400_000);
-            let says = says.entry(day).or_insert_with(|| Says::new(ends(*until, now)));
-            says.name(&line.name);
-        });
+        }
         let put = |(tier, (says, since)): (String, (BTreeMap<i64, Says>, i64))| Broken {
             says: says.into_values().collect(),
             since: Some(since),
@@ -87,21 +83,35 @@ impl Ages {
         times: HubTimes,
     ) -> Result<Vec<Broken>> {
         self.find_newest(view, roll, times)?;
-        let over: HashMap<&Arc<str>, &(Arc<str>, i64)> =
-            self.newest.iter().filter(|(_, (_, since))| times.now.saturating_sub(*since) > behind).collect();
+        let lines = roll.read();
+        let over = self.newest.iter().filter(|(_, (_, since))| times.now.saturating_sub(*since) > behind);
+        let over: HashMap<TextId, (Option<TextId>, &Arc<str>)> = over
+            .filter_map(|(follows, (newest, _))| Some((lines.id(follows)?, (lines.id(newest), newest))))
+            .collect();
         let mut broken: BTreeMap<(&Arc<str>, String), BTreeMap<String, Says>> = BTreeMap::new();
-        roll.each(|line| {
-            let Some((newest, _)) = over.get(&line.follows) else { return };
-            let Some(commit) = line.commit.as_ref().filter(|commit| *commit != newest) else { return };
-            let quiet = matches!(line.liveness(times), Liveness::Silent | Liveness::Missing);
-            if quiet || line.sync == Sync::Held {
-                return;
+        let mut last = None;
+        for one in lines.by_name() {
+            let cell = one.cell;
+            // Neighbours mostly follow the same.
+            if last.is_none_or(|(follows, _)| follows != cell.follows) {
+                last = Some((cell.follows, over.get(&cell.follows)));
             }
+            let Some((_, Some((id, newest)))) = last else { continue };
+            if cell.commit.is_none() || cell.commit == *id || cell.marks.sync == Sync::Held {
+                continue;
+            }
+            if !matches!(one.liveness(times), Liveness::Online | Liveness::Late) {
+                continue;
+            }
+            let Some((line, commit)) = one.line().and_then(|line| Some((line, line.commit.as_ref()?))) else {
+                continue;
+            };
             let refused = if line.refused.is_some() { ", and refuses a newer one" } else { "" };
             let says = broken.entry((newest, line.tier.to_string())).or_default();
             let value = format!("{}{refused}", short(commit));
             says.entry(value.clone()).or_insert_with(|| Says::new(value)).name(&line.name);
-        });
+        }
+        drop(lines);
         let since =
             |newest: &Arc<str>| self.newest.values().find(|(one, _)| one == newest).map(|(_, since)| *since);
         let put = |((newest, tier), says): ((&Arc<str>, String), BTreeMap<String, Says>)| Broken {
@@ -113,14 +123,22 @@ impl Ages {
     }
 
     fn find_newest(&mut self, view: &dyn View, roll: &Roll, times: HubTimes) -> Result<()> {
-        let mut asked: HashMap<Arc<str>, HashMap<Arc<str>, usize>> = HashMap::new();
-        roll.each(|line| {
-            let heard = matches!(line.liveness(times), Liveness::Online | Liveness::Late);
-            if let Some(target) = line.target.as_ref().filter(|_| heard) {
-                let of = asked.entry(Arc::clone(&line.follows)).or_default();
-                *of.entry(Arc::clone(target)).or_default() += 1;
+        let lines = roll.read();
+        let mut counts: Each<(TextId, TextId), usize> = Each::default();
+        for one in lines.all() {
+            if let Some(target) = one.cell.target
+                && matches!(one.liveness(times), Liveness::Online | Liveness::Late)
+            {
+                *counts.of((one.cell.follows, target)) += 1;
             }
-        });
+        }
+        let mut asked: HashMap<Arc<str>, HashMap<Arc<str>, usize>> = HashMap::new();
+        for ((follows, target), count) in counts.into_each() {
+            if let (Some(follows), Some(target)) = (lines.text(follows), lines.text(target)) {
+                asked.entry(Arc::clone(follows)).or_default().insert(Arc::clone(target), count);
+            }
+        }
+        drop(lines);
         self.newest.retain(|follows, _| asked.contains_key(follows));
         let known: HashSet<&Arc<str>> = asked.values().flat_map(HashMap::keys).collect();
         self.first.retain(|commit, _| known.contains(commit));

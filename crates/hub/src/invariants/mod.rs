@@ -13,7 +13,7 @@ mod written;
 pub use rule::{Among, Bound, Fold, Pick, Rule, Source};
 
 use crate::liveness::HubTimes;
-use crate::look::{LARGE, Memo};
+use crate::look::{LARGE, Memos};
 use crate::roll::{Group, Roll, Wanted};
 use crate::store::registry::Registry;
 use crate::store::{Result, View};
@@ -192,6 +192,14 @@ type Place = (String, String, String);
 pub struct Watch {
     /// Every invariant.
     pub all: Vec<Invariant>,
+    judge: Arc<Judge>,
+    kept: Memos<(), Arc<Vec<Broken>>>,
+}
+
+/// Who judges.
+#[derive(Debug)]
+struct Judge {
+    all: Vec<Invariant>,
     /// How long a node's certificate holds (ms).
     certificate_life: i64,
     /// How long a node may be behind the newest commit (ms).
@@ -199,16 +207,16 @@ pub struct Watch {
     ages: Mutex<Ages>,
     /// Since when what does not hold now was seen not to; nothing before the first look.
     seen: Mutex<Option<HashMap<Place, Option<i64>>>>,
-    kept: Memo<Arc<Vec<Broken>>>,
 }
 
 impl Watch {
     /// Somebody who watches over the built-in ones and over `own`.
     #[must_use]
     pub fn new(own: &[Invariant], certificate_life: i64, behind: i64) -> Self {
-        let all = built_ins().into_iter().chain(own.iter().cloned()).collect();
-        let (ages, seen, kept) = (Mutex::default(), Mutex::default(), Memo::default());
-        Self { all, certificate_life, behind, ages, seen, kept }
+        let all: Vec<_> = built_ins().into_iter().chain(own.iter().cloned()).collect();
+        let (ages, seen) = (Mutex::default(), Mutex::default());
+        let judge = Judge { all: all.clone(), certificate_life, behind, ages, seen };
+        Self { all, judge: Arc::new(judge), kept: Memos::default() }
     }
 
     /// Every invariant that does not hold, in the order of the list.
@@ -217,16 +225,21 @@ impl Watch {
     /// When the store cannot be read.
     pub fn broken(
         &self,
-        view: &dyn View,
-        roll: &Roll,
-        members: &dyn Registry,
+        view: &Arc<dyn View>,
+        roll: &Arc<Roll>,
+        members: &Arc<dyn Registry>,
         times: HubTimes,
     ) -> Result<Arc<Vec<Broken>>> {
-        let judge = || self.judge(view, roll, members, times).map(Arc::new);
-        if roll.len() < LARGE { judge() } else { self.kept.get(judge) }
+        let (view, roll, members) = (Arc::clone(view), Arc::clone(roll), Arc::clone(members));
+        let large = roll.len() >= LARGE;
+        let judge = Arc::clone(&self.judge);
+        let find = move || judge.broken(view.as_ref(), &roll, members.as_ref(), times).map(Arc::new);
+        if large { self.kept.get(&(), find) } else { find() }
     }
+}
 
-    fn judge(
+impl Judge {
+    fn broken(
         &self,
         view: &dyn View,
         roll: &Roll,

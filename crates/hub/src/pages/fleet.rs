@@ -6,14 +6,11 @@ use super::words;
 use super::{Page, Top};
 use crate::accounts::Who;
 use crate::http::address;
-use crate::look::{LARGE, Look};
+use crate::look::Look;
 use crate::roll::{Line, NO_TIER, Tally, TierTally};
-use crate::spans::{self, Window};
 use crate::store::telling::{Silence, State};
 use crate::store::{NodeRow, Result, SlotRow};
 use askama::Template;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// Up to so many nodes, every one is shown; of a larger fleet, the worst.
 const ALL: usize = 30;
@@ -24,8 +21,6 @@ const TIERS: usize = 40;
 const COMMITS: usize = 5;
 const REFUSALS: usize = 5;
 const SLOTS: usize = 20;
-/// How far back the picture goes (ms).
-const DAY_MS: i64 = 86_400_000;
 
 #[derive(Template)]
 #[template(path = "fleet.html")]
@@ -124,7 +119,7 @@ pub(super) fn commits(tally: &Tally, most: usize) -> Vec<Commit> {
 /// # Errors
 /// When the store cannot be read.
 pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
-    let tally = look.tally();
+    let tally = look.tally()?;
     let (all, uneven) = (tally.all.nodes, tally.all.uneven);
     let shown = if all <= ALL { every(look) } else { tally.worst.clone() };
     let rows = look.rows(&shown)?;
@@ -155,23 +150,13 @@ pub(crate) fn fleet(who: &Who, look: &Look<'_>) -> Result<Page> {
         more,
         commits: commits(&tally, COMMITS),
         broken,
-        adrift: adrift(look)?,
+        adrift: Counts::new(look.adrift()?.as_ref()),
         untold: words::untold(given_up.sum()),
         held: held.values().flatten().take(SLOTS).map(slot).collect(),
         repairs: repairs(look)?,
         top,
     };
     Ok(page.render())
-}
-
-/// How many nodes had something off in the last day.
-fn adrift(look: &Look<'_>) -> Result<Option<Counts>> {
-    let window = Window { from: look.times.now.saturating_sub(DAY_MS), to: look.times.now };
-    let find = || spans::adrift(look.view, &|node| look.keeps(node), window).map(Arc::new);
-    // On a large fleet it is dear, and a piece of it is a quarter of an hour.
-    let least = if look.roll.len() < LARGE { Duration::ZERO } else { Duration::from_secs(30) };
-    let adrift = look.kept.adrift.get_for(least, find)?;
-    Ok(Counts::new(&adrift))
 }
 
 /// Every node, worst first.

@@ -64,7 +64,7 @@ pub(crate) fn nodes(
     limit: usize,
 ) -> Result<Page> {
     let picked = look.roll.pick(filter, after, limit, look.times);
-    let counted = look.facets(filter);
+    let counted = look.facets(filter)?;
     let rows = look.rows(&picked.lines)?;
     let params = filter.params();
     let value = |name: &str| params.iter().find(|(one, _)| *one == name).map(|(_, value)| value.clone());

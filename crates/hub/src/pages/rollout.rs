@@ -7,6 +7,7 @@ use super::{Page, Top, words};
 use crate::accounts::Who;
 use crate::http::{address, encode};
 use crate::look::Look;
+use crate::roll::{Short, TextId};
 use crate::rollout::{Behind, Reach, Rollout, resolve};
 use crate::store::Result;
 use askama::Template;
@@ -65,15 +66,18 @@ struct Row {
 }
 
 /// Which commits are in force.
-pub(crate) fn rollouts(who: &Who, look: &Look<'_>) -> Page {
-    let tally = look.tally();
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn rollouts(who: &Who, look: &Look<'_>) -> Result<Page> {
+    let tally = look.tally()?;
     let commits = commits(&tally, COMMITS);
     let title = match commits.len() {
         0 => "No commit is in force yet".to_owned(),
         1 => format!("One commit is in force on {}", words::count(commits[0].nodes, "node", "nodes")),
         many => format!("{many} commits are in force"),
     };
-    Rollouts { top: Top::of(who), title, commits }.render()
+    Ok(Rollouts { top: Top::of(who), title, commits }.render())
 }
 
 /// How far a commit has come; nothing when nobody has ever had or seen it.
@@ -87,7 +91,7 @@ pub(crate) fn rollout(who: &Who, look: &Look<'_>, given: &str) -> Result<Option<
         return Ok(None);
     }
     let branch = branch(look, &commit)?;
-    let tally = look.tally();
+    let tally = look.tally()?;
     let mut told = refusals(look, &tally)?;
     told.retain(|refusal| refusal.commit.as_deref() == Some(&*short(&words::shown(&commit))));
     let now = look.times.now;
@@ -117,13 +121,16 @@ pub(crate) fn rollout(who: &Who, look: &Look<'_>, given: &str) -> Result<Option<
 
 /// The branch that the first node that has seen the commit follows.
 fn branch(look: &Look<'_>, commit: &str) -> Result<String> {
-    let mut found = None;
-    look.roll.each(|line| {
-        let has = [&line.target, &line.commit].into_iter().any(|one| one.as_deref() == Some(commit));
-        if has && found.is_none() {
-            found = Some(line.clone());
-        }
-    });
+    let found = {
+        let lines = look.roll.read();
+        let has = |id: TextId| {
+            let seen = |one: &Short<'_>| {
+                !one.cell.marks.retired() && [one.cell.target, one.cell.commit].contains(&Some(id))
+            };
+            lines.by_name().find(seen).and_then(|one| one.line().cloned())
+        };
+        lines.id(commit).and_then(has)
+    };
     let rows = look.rows(found.as_slice())?;
     Ok(rows.first().map(|row| words::shown(&row.doc.spec.branch)).unwrap_or_default())
 }

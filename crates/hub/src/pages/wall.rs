@@ -4,6 +4,7 @@ use super::view::short;
 use super::{Page, words};
 use crate::look::Look;
 use crate::roll::Line;
+use crate::store::Result;
 use askama::Template;
 
 /// How many tiers and nodes are shown.
@@ -42,8 +43,11 @@ fn percent(part: usize, all: usize) -> usize {
 }
 
 /// The wallboard.
-pub(crate) fn wall(look: &Look<'_>) -> Page {
-    let tally = look.tally();
+///
+/// # Errors
+/// When the store cannot be read.
+pub(crate) fn wall(look: &Look<'_>) -> Result<Page> {
+    let tally = look.tally()?;
     let all = &tally.all;
     let [pending, non_compliant, error] = all.open;
     let number = |count: u64, word, tone| {
@@ -96,7 +100,7 @@ pub(crate) fn wall(look: &Look<'_>) -> Page {
             (short(&words::shown(commit)), on)
         }),
     };
-    page.render()
+    Ok(page.render())
 }
 
 /// The first thing that is the matter with a node.

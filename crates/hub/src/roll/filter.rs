@@ -1,12 +1,16 @@
 //! Which nodes: a filter as it stands in an address, the page of nodes that it picks, and the facets beside it.
 
+use super::cell::{Cell, Marks, TextId};
 use super::tally::Each;
-use super::{Line, Lines, Place, Roll};
+use super::{Line, Lines, Roll, Short};
 use crate::liveness::{self, HubTimes};
 use evenkeel_report::{Liveness, Status, Sync};
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::Arc;
+
+/// How many lines are looked at by name for a page before it is found out whether only few fit, and how many are few.
+const WALK: usize = if cfg!(test) { 8 } else { 10_000 };
+const FEW: usize = if cfg!(test) { 4 } else { 1_000 };
 
 /// What stands for "in no tier" in an address.
 pub const NO_TIER: &str = "-";
@@ -136,21 +140,18 @@ impl Filter {
     }
 
     /// What is not a facet.
-    fn rest_fits(&self, line: &Line, times: HubTimes) -> bool {
-        let is = |text: &Option<Arc<str>>, word: &str| text.as_deref() == Some(word);
-        let has = |q: &String| holds(&line.name, q) || line.source.contains(q.as_str());
-        self.even.is_none_or(|even| line.even(times) == even)
-            && self.commit.as_ref().is_none_or(|commit| is(&line.commit, commit))
-            && self.behind.as_ref().is_none_or(|commit| is(&line.target, commit) && !is(&line.commit, commit))
-            && self.q.as_ref().is_none_or(has)
+    fn rest_fits(&self, even: impl FnOnce() -> bool, texts: Texts, named: impl FnOnce(&str) -> bool) -> bool {
+        texts.commit
+            && texts.behind
+            && self.even.is_none_or(|asked| even() == asked)
+            && self.q.as_deref().is_none_or(named)
     }
 
     /// Each facet by itself: tier, liveness, status, sync.
-    fn facets_fit(&self, line: &Line, alive: Liveness) -> [bool; 4] {
-        let tier = |tier: &String| if tier == NO_TIER { line.tier.is_empty() } else { **tier == *line.tier };
+    fn facets_fit(&self, marks: &Marks, alive: Liveness, texts: Texts) -> [bool; 4] {
         let status = |worst| match worst {
-            Worst::Open => line.worst.is_open(),
-            Worst::Is(status) => line.worst == status,
+            Worst::Open => marks.worst.is_open(),
+            Worst::Is(status) => marks.worst == status,
         };
         let heard = |one| match one {
             Alive::Quiet => matches!(alive, Liveness::Silent | Liveness::Missing),
@@ -158,12 +159,7 @@ impl Filter {
         };
         // Who was taken out is shown to who asks for them.
         let heard_of = self.liveness.map_or(alive != Liveness::Decommissioned, heard);
-        [
-            self.tier.as_ref().is_none_or(tier),
-            heard_of,
-            self.status.is_none_or(status),
-            self.sync.is_none_or(|one| one == line.sync),
-        ]
+        [texts.tier, heard_of, self.status.is_none_or(status), self.sync.is_none_or(|one| one == marks.sync)]
     }
 
     fn asks_retired(&self) -> bool {
@@ -173,7 +169,79 @@ impl Filter {
     /// Whether a node is meant.
     #[must_use]
     pub fn fits(&self, line: &Line, times: HubTimes) -> bool {
-        self.rest_fits(line, times) && self.facets_fit(line, line.liveness(times)).iter().all(|fits| *fits)
+        let (marks, alive) = (Marks::from(line), line.liveness(times));
+        let is = |text: &Option<Arc<str>>, word: &str| text.as_deref() == Some(word);
+        let tier = |tier: &String| if tier == NO_TIER { line.tier.is_empty() } else { **tier == *line.tier };
+        let behind = |commit: &String| is(&line.target, commit) && !is(&line.commit, commit);
+        let texts = Texts {
+            tier: self.tier.as_ref().is_none_or(tier),
+            commit: self.commit.as_ref().is_none_or(|commit| is(&line.commit, commit)),
+            behind: self.behind.as_ref().is_none_or(behind),
+        };
+        self.rest_fits(|| line.even(times), texts, |q| named(line, q))
+            && self.facets_fit(&marks, alive, texts).iter().all(|fits| *fits)
+    }
+}
+
+/// Whether `q`, which is in lower case, is in a node's name or source.
+fn named(line: &Line, q: &str) -> bool {
+    holds(&line.name, q) || line.source.contains(q)
+}
+
+/// What a filter's texts say of a line; true where it has none.
+#[derive(Debug, Clone, Copy)]
+struct Texts {
+    tier: bool,
+    commit: bool,
+    behind: bool,
+}
+
+/// A filter among lines that are held still: no text is compared.
+struct Sought<'a> {
+    filter: &'a Filter,
+    times: HubTimes,
+    tier: Option<TextId>,
+    commit: Option<TextId>,
+    behind: Option<TextId>,
+}
+
+impl<'a> Sought<'a> {
+    fn new(filter: &'a Filter, lines: &Lines, times: HubTimes) -> Self {
+        let id = |text: &str| lines.id(text).unwrap_or(TextId::NONE);
+        let tier = filter.tier.as_deref().map(|tier| id(if tier == NO_TIER { "" } else { tier }));
+        Self {
+            filter,
+            times,
+            tier,
+            commit: filter.commit.as_deref().map(id),
+            behind: filter.behind.as_deref().map(id),
+        }
+    }
+
+    fn texts(&self, cell: &Cell) -> Texts {
+        let behind = |commit| cell.target == Some(commit) && cell.commit != Some(commit);
+        Texts {
+            tier: self.tier.is_none_or(|tier| cell.tier == tier),
+            commit: self.commit.is_none_or(|commit| cell.commit == Some(commit)),
+            behind: self.behind.is_none_or(behind),
+        }
+    }
+
+    /// Each facet by itself: tier, liveness, status, sync.
+    fn facets(&self, cell: &Cell, alive: Liveness) -> [bool; 4] {
+        self.filter.facets_fit(&cell.marks, alive, self.texts(cell))
+    }
+
+    /// What is not a facet.
+    fn rest(&self, one: Short<'_>, alive: Liveness) -> bool {
+        let named = |q: &str| one.line().is_some_and(|line| named(line, q));
+        let even = || one.severity(alive, self.times.now) == 0;
+        self.filter.rest_fits(even, self.texts(one.cell), named)
+    }
+
+    fn fits(&self, one: Short<'_>) -> bool {
+        let alive = one.liveness(self.times);
+        self.facets(one.cell, alive).iter().all(|fits| *fits) && self.rest(one, alive)
     }
 }
 
@@ -214,11 +282,35 @@ impl Roll {
         times: HubTimes,
     ) -> Picked {
         let lines = self.read();
-        let mut fitting =
-            lines.after(after).filter(|line| filter.fits(line, times)).take(limit.saturating_add(1)).cloned();
-        let mut lines: Vec<_> = fitting.by_ref().take(limit).collect();
-        let more = fitting.next().is_some();
-        lines.shrink_to_fit();
+        let sought = Sought::new(filter, &lines, times);
+        let mut walk = lines.after(after);
+        let most = limit.saturating_add(1);
+        let mut found: Vec<Short<'_>> =
+            walk.by_ref().take(WALK).filter(|one| sought.fits(*one)).take(most).collect();
+        // Few fit, or none for a long way: by name every step is somewhere else in memory, so all are looked through first.
+        if found.len() < most
+            && let Some(next) = walk.next()
+        {
+            let all: Vec<Short<'_>> = lines.all().filter(|one| sought.fits(*one)).take(FEW + 1).collect();
+            if all.len() <= FEW {
+                let place = |one: &Short<'_>| {
+                    one.line().map(|line| (Arc::clone(&line.name), Arc::clone(&line.source)))
+                };
+                let from = place(&next);
+                let mut rest: Vec<_> = all.into_iter().filter(|one| place(one) >= from).collect();
+                rest.sort_by_cached_key(place);
+                found.extend(rest);
+            } else {
+                found.extend(
+                    std::iter::once(next)
+                        .chain(walk)
+                        .filter(|one| sought.fits(*one))
+                        .take(most - found.len()),
+                );
+            }
+        }
+        let more = found.len() > limit;
+        let lines = found.iter().take(limit).filter_map(|one| one.line().cloned()).collect();
         Picked { lines, more }
     }
 
@@ -226,39 +318,38 @@ impl Roll {
     #[must_use]
     pub fn facets(&self, filter: &Filter, times: HubTimes) -> Facets {
         let lines = self.read();
-        let retired = if filter.asks_retired() {
-            0
-        } else {
-            lines.by_name.values().filter(|line| line.retired).count()
-        };
-        let mut facets = Facets { all: lines.by_name.len() - retired, ..Facets::default() };
-        let mut tiers = Each::default();
-        for line in lines.by_name.values().filter(|line| filter.rest_fits(line, times)) {
-            facets.count(line, filter, times, &mut tiers);
+        let sought = Sought::new(filter, &lines, times);
+        let with_retired = filter.asks_retired();
+        let (mut facets, mut tiers) = (Facets::default(), Each::default());
+        for one in lines.all() {
+            let alive = one.liveness(times);
+            facets.all += usize::from(with_retired || alive != Liveness::Decommissioned);
+            if sought.rest(one, alive) {
+                facets.count(one.cell, alive, sought.facets(one.cell, alive), &mut tiers);
+            }
         }
-        facets.tier = tiers.into_each().map(|(name, count)| (Arc::clone(name), count)).collect();
+        let tier = |(id, count): (TextId, usize)| Some((Arc::clone(lines.text(id)?), count));
+        facets.tier = tiers.into_each().filter_map(tier).collect();
         facets
     }
 }
 
 impl Facets {
-    fn count<'a>(&mut self, line: &'a Line, filter: &Filter, times: HubTimes, tiers: &mut Each<'a, usize>) {
-        let alive = line.liveness(times);
-        let fit = filter.facets_fit(line, alive);
+    fn count(&mut self, cell: &Cell, alive: Liveness, fit: [bool; 4], tiers: &mut Each<TextId, usize>) {
         let misses = fit.iter().filter(|fits| !**fits).count();
         self.matching += usize::from(misses == 0);
         let counts = |at: usize| misses == 0 || (misses == 1 && !fit[at]);
         if counts(0) {
-            *tiers.of(&line.tier) += 1;
+            *tiers.of(cell.tier) += 1;
         }
         if counts(1) {
             bump(&mut self.liveness, liveness::ALL.iter().position(|one| *one == alive));
         }
         if counts(2) {
-            bump(&mut self.status, Status::ALL.iter().position(|one| *one == line.worst));
+            bump(&mut self.status, Status::ALL.iter().position(|one| *one == cell.marks.worst));
         }
         if counts(3) {
-            bump(&mut self.sync, SYNCS.iter().position(|(one, _)| *one == line.sync));
+            bump(&mut self.sync, SYNCS.iter().position(|(one, _)| *one == cell.marks.sync));
         }
     }
 }
@@ -266,18 +357,5 @@ impl Facets {
 fn bump(counts: &mut [usize], at: Option<usize>) {
     if let Some(count) = at.and_then(|at| counts.get_mut(at)) {
         *count += 1;
-    }
-}
-
-impl Lines {
-    /// Every line behind a place.
-    fn after(&self, after: Option<(&str, Option<&str>)>) -> impl Iterator<Item = &Line> {
-        let from: Bound<Place> = match after {
-            None => Bound::Unbounded,
-            Some((name, Some(source))) => Bound::Excluded((name.into(), source.into())),
-            // No source sorts after the largest character.
-            Some((name, None)) => Bound::Excluded((name.into(), char::MAX.to_string().into())),
-        };
-        self.by_name.range((from, Bound::Unbounded)).map(|(_, line)| line)
     }
 }

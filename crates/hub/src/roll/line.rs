@@ -1,9 +1,9 @@
 //! One node's line: what is counted and filtered by, made from its document.
 
-use crate::liveness::{CLONE_MS, HubTimes, flags, liveness};
+use super::cell::Marks;
+use crate::liveness::{CLONE_MS, HubTimes, flags};
 use crate::store::NodeDoc;
 use evenkeel_report::{Liveness, Seq, Status, Sync};
-use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
@@ -45,9 +45,9 @@ pub struct Line {
     /// Whether it was taken out and not heard of since.
     pub retired: bool,
     /// When two boot ids last alternated (unix ms, the hub's clock).
-    alternated: Option<i64>,
+    pub(super) alternated: Option<i64>,
     /// The newest thing it said, to tell which of two lines is the older.
-    said: (Seq, bool),
+    pub(super) said: (Seq, bool),
 }
 
 /// The open statuses, as [`Line::open`] counts them.
@@ -90,10 +90,7 @@ impl Line {
     /// Whether it is heard of.
     #[must_use]
     pub fn liveness(&self, times: HubTimes) -> Liveness {
-        if self.retired {
-            return Liveness::Decommissioned;
-        }
-        liveness(Some(self.last_seen), self.interval_s, times)
+        Marks::from(self).liveness(times)
     }
 
     /// Whether two machines speak under its identity.
@@ -105,21 +102,7 @@ impl Line {
     /// How bad it is, worst last; 0 for a node that is even or was taken out. Says the same as the sentence on the node's page.
     #[must_use]
     pub fn severity(&self, times: HubTimes) -> u8 {
-        if self.retired {
-            return 0;
-        }
-        let [pending, non_compliant, error] = self.open;
-        let quiet = matches!(self.liveness(times), Liveness::Silent | Liveness::Missing);
-        let no_spec = self.sync == Sync::Unknown && self.commit.is_none();
-        let all = [
-            (6, error > 0),
-            (5, self.sync == Sync::Failed),
-            (4, quiet),
-            (3, non_compliant > 0 || self.stalled || self.cloned(times.now)),
-            (2, pending > 0 || self.sync == Sync::OutOfSync),
-            (1, no_spec || self.unproved),
-        ];
-        all.into_iter().find(|(_, raised)| *raised).map_or(0, |(how, _)| how)
+        Marks::from(self).severity(self.liveness(times), self.cloned(times.now))
     }
 
     /// Whether nothing about it wants somebody's eye.
@@ -142,35 +125,5 @@ impl Line {
     pub(super) fn shows_as(&self, other: &Self) -> bool {
         let Self { last_seen, interval_s, said, .. } = *other;
         Self { last_seen, interval_s, said, ..self.clone() } == *other
-    }
-}
-
-/// Strings that many lines have in common, each kept once.
-#[derive(Debug, Default)]
-pub(super) struct Strings {
-    all: HashSet<Arc<str>>,
-    sweep_at: usize,
-}
-
-impl Strings {
-    /// The same line with its common strings shared.
-    pub(super) fn share(&mut self, line: Line) -> Line {
-        if self.all.len() >= self.sweep_at {
-            self.all.retain(|text| Arc::strong_count(text) > 1);
-            self.sweep_at = self.all.len() * 2 + 1024;
-        }
-        let tier = self.one(line.tier);
-        let commit = line.commit.map(|text| self.one(text));
-        let target = line.target.map(|text| self.one(text));
-        let follows = self.one(line.follows);
-        Line { tier, commit, target, follows, ..line }
-    }
-
-    fn one(&mut self, text: Arc<str>) -> Arc<str> {
-        if let Some(known) = self.all.get(&text) {
-            return Arc::clone(known);
-        }
-        self.all.insert(Arc::clone(&text));
-        text
     }
 }

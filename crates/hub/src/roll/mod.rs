@@ -5,26 +5,30 @@
 //! entered as they happen ([`Rolled`]), and what other hubs of the same database wrote is fetched by [`Roll::refresh`].
 //! Liveness is not kept; it is judged when somebody asks.
 
+mod cell;
 mod filter;
 mod line;
+mod lines;
 mod rolled;
 mod sheet;
 mod tally;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use cell::TextId;
 pub use filter::{BadFilter, Facets, Filter, NO_TIER, Picked};
 pub(crate) use filter::{SYNCS, sync_word};
 pub use line::Line;
 pub(crate) use line::OPEN;
+pub(crate) use lines::{Lines, Short};
 pub use rolled::Rolled;
 pub use sheet::{Group, Named, News, Sheet, Wanted};
+pub(crate) use tally::Each;
 pub use tally::{Refused, Tally, TierTally};
 
 use crate::store::{NodeRow, Result, Told, View};
 use crate::writer::chain;
-use line::Strings;
-use sheet::Sheets;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ops::Bound;
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError,
 };
@@ -36,21 +40,12 @@ const CHUNK: usize = 1000;
 /// What other hubs wrote is asked for at most this often, and never for more than a twentieth of the time.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 const REFRESH_SHARE: u32 = 20;
-/// What takes longer than this to fetch is fetched beside whoever asks.
-const DEAR: Duration = Duration::from_millis(200);
+/// From how many nodes on it is fetched beside whoever asks.
+const MANY: usize = 5_000;
+/// How long that waits at first, so that whoever asked is answered before the database is busy with it.
+const COURTESY: Duration = Duration::from_millis(50);
 /// How far the clocks of two hubs may be apart (ms): what was heard of that much earlier is looked at again.
 const APART_MS: i64 = 60_000;
-
-/// A node's place among all others: name, then source.
-type Place = (Arc<str>, Arc<str>);
-
-#[derive(Debug, Default)]
-struct Lines {
-    by_name: BTreeMap<Place, Line>,
-    by_key: HashMap<i64, Place>,
-    strings: Strings,
-    sheets: Sheets,
-}
 
 /// Every node, a line each.
 #[derive(Debug)]
@@ -195,7 +190,7 @@ impl Roll {
         if !view.shared() {
             return Ok(());
         }
-        if refreshed.took >= DEAR {
+        if self.len() >= MANY {
             self.hear_beside(view, refreshed.since, now);
         } else {
             self.hear(view.as_ref(), refreshed.since)?;
@@ -212,6 +207,7 @@ impl Roll {
             if matches!(hearing, Err(TryLockError::WouldBlock)) {
                 return;
             }
+            std::thread::sleep(COURTESY);
             let began = Instant::now();
             match roll.hear(view.as_ref(), since) {
                 Ok(()) => roll.refreshed().heard(began.elapsed(), now),
@@ -245,10 +241,7 @@ impl Roll {
         let mut lines = self.write();
         let mut changed = false;
         for key in keys {
-            if let Some(place) = lines.by_key.remove(key) {
-                changed |= lines.by_name.remove(&place).is_some();
-                lines.sheets.forget(*key);
-            }
+            changed |= lines.drop_line(*key);
         }
         drop(lines);
         if changed {
@@ -289,10 +282,16 @@ impl Roll {
         self.read().line(key).cloned()
     }
 
+    /// Whether a node is known and was not taken out.
+    #[must_use]
+    pub fn keeps(&self, key: i64) -> bool {
+        self.read().line(key).is_some_and(|line| !line.retired)
+    }
+
     /// How many nodes there are, those that were taken out included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.read().by_name.len()
+        self.read().len()
     }
 
     /// Whether there is none.
@@ -303,7 +302,8 @@ impl Roll {
 
     /// Calls `with` for every node that was not taken out, in the order of names.
     pub fn each(&self, with: impl FnMut(&Line)) {
-        self.read().by_name.values().filter(|line| !line.retired).for_each(with);
+        let lines = self.read();
+        lines.by_name().filter_map(|one| one.line()).filter(|line| !line.retired).for_each(with);
     }
 
     fn change(&self) {
@@ -314,40 +314,8 @@ impl Roll {
         self.lines.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, Lines> {
+    /// Every line, held still for as long as this is held.
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Lines> {
         self.lines.read().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Lines {
-    fn line(&self, key: i64) -> Option<&Line> {
-        self.by_key.get(&key).and_then(|place| self.by_name.get(place))
-    }
-
-    /// Every line of a name.
-    fn named(&self, name: &str) -> impl Iterator<Item = &Line> {
-        let from: (Bound<Place>, Bound<Place>) =
-            (Bound::Included((name.into(), "".into())), Bound::Unbounded);
-        let name = name.to_owned();
-        self.by_name.range(from).map(|(_, line)| line).take_while(move |line| *line.name == *name)
-    }
-
-    /// Whether anything changed that a page would show.
-    fn enter(&mut self, line: Line) -> bool {
-        let old = self.by_key.get(&line.key).and_then(|place| self.by_name.get(place));
-        if old.is_some_and(|old| line.is_older_than(old)) {
-            return false;
-        }
-        let changed = old.is_none_or(|old| !old.shows_as(&line));
-        let line = self.strings.share(line);
-        let place = (Arc::clone(&line.name), Arc::clone(&line.source));
-        if let Some(before) = self.by_key.get(&line.key)
-            && *before != place
-        {
-            self.by_name.remove(before);
-        }
-        self.by_key.insert(line.key, place.clone());
-        self.by_name.insert(place, line);
-        changed
     }
 }

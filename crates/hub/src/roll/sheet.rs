@@ -1,10 +1,12 @@
 //! What nodes tell of their items beside a status, in memory: of each node the facts and labels that some invariant asks
 //! for, as a sheet. Nodes that tell the same have one sheet between them, so a fleet of equals costs what one node does.
 
-use super::{Line, Roll};
+use super::Roll;
+use super::cell::TextId;
+use super::tally::Each;
 use crate::liveness::HubTimes;
 use evenkeel_report::Liveness;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Facts or labels, by name.
@@ -42,11 +44,11 @@ pub struct News {
     pub whole: bool,
 }
 
-/// The sheets, by the node's key.
+/// The sheets, by the node's place among the lines.
 #[derive(Debug, Default)]
 pub(super) struct Sheets {
     pub(super) wanted: Wanted,
-    of: HashMap<i64, Arc<Sheet>>,
+    of: Vec<Option<Arc<Sheet>>>,
     all: HashSet<Arc<Sheet>>,
     sweep_at: usize,
 }
@@ -58,8 +60,8 @@ fn only(mut named: Named, wanted: &BTreeSet<String>) -> Named {
 
 impl Sheets {
     /// Takes over what is new of a node; whether anything that is kept has changed.
-    pub(super) fn note(&mut self, node: i64, news: News) -> bool {
-        let old = self.of.get(&node);
+    pub(super) fn note(&mut self, node: u32, news: News) -> bool {
+        let old = self.of(node);
         let mut sheet = old.map(|sheet| (**sheet).clone()).unwrap_or_default();
         if let Some(labels) = news.labels {
             sheet.labels = only(labels, &self.wanted.labels);
@@ -79,12 +81,23 @@ impl Sheets {
             return false;
         }
         let shared = self.share(sheet);
-        self.of.insert(node, shared);
+        let at = node as usize;
+        if self.of.len() <= at {
+            self.of.resize(at + 1, None);
+        }
+        self.of[at] = Some(shared);
         true
     }
 
-    pub(super) fn forget(&mut self, node: i64) {
-        self.of.remove(&node);
+    /// What a node tells; nothing where it never told any of it.
+    pub(super) fn of(&self, node: u32) -> Option<&Arc<Sheet>> {
+        self.of.get(node as usize)?.as_ref()
+    }
+
+    pub(super) fn forget(&mut self, node: u32) {
+        if let Some(of) = self.of.get_mut(node as usize) {
+            *of = None;
+        }
     }
 
     fn share(&mut self, sheet: Sheet) -> Arc<Sheet> {
@@ -120,7 +133,7 @@ impl Roll {
         let mut changed = false;
         let mut lines = self.write();
         for (node, news) in news {
-            changed |= lines.sheets.note(node, news);
+            changed |= lines.note(node, news);
         }
         drop(lines);
         if changed {
@@ -133,29 +146,28 @@ impl Roll {
     #[must_use]
     pub fn groups(&self, times: HubTimes) -> Vec<Group> {
         let lines = self.read();
-        let mut at: HashMap<(*const u8, *const Sheet), usize> = HashMap::new();
-        let mut groups: Vec<Group> = vec![];
-        let gone = |line: &Line| matches!(line.liveness(times), Liveness::Missing | Liveness::Decommissioned);
-        let alive = |line: &&Line| !gone(line);
-        for line in lines.by_name.values().filter(alive) {
-            let Some(sheet) = lines.sheets.of.get(&line.key) else { continue };
-            let at = *at.entry((line.tier.as_ptr(), Arc::as_ptr(sheet))).or_insert_with(|| {
-                let (tier, sheet) = (Arc::clone(&line.tier), Arc::clone(sheet));
-                groups.push(Group { tier, sheet, nodes: 0, names: vec![] });
-                groups.len() - 1
+        let mut groups: Each<(TextId, *const Sheet), Option<Group>> = Each::default();
+        for one in lines.by_name() {
+            if matches!(one.liveness(times), Liveness::Missing | Liveness::Decommissioned) {
+                continue;
+            }
+            let (Some(sheet), tier) = (one.sheet(), one.cell.tier) else { continue };
+            let group = groups.of((tier, Arc::as_ptr(sheet))).get_or_insert_with(|| {
+                let tier = lines.text(tier).cloned().unwrap_or_default();
+                Group { tier, sheet: Arc::clone(sheet), nodes: 0, names: vec![] }
             });
-            let group = &mut groups[at];
             group.nodes += 1;
             if group.names.len() < NAMED {
-                group.names.push(Arc::clone(&line.name));
+                group.names.extend(one.line().map(|line| Arc::clone(&line.name)));
             }
         }
-        groups
+        groups.into_each().filter_map(|(_, group)| group).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::{Named, News, Sheets, Wanted};
 
     fn named(all: &[(&str, &str)]) -> Named {
@@ -176,11 +188,11 @@ mod tests {
         assert!(!sheets.note(1, told), "told again it is no news");
         assert!(!sheets.note(3, news(&[("y", named(&[("b", "3")]))])));
         assert_eq!(sheets.all.len(), 1);
-        assert_eq!(sheets.of[&1].items, [("x".to_owned(), named(&[("a", "1")]))].into());
+        assert_eq!(sheets.of(1).unwrap().items, [("x".to_owned(), named(&[("a", "1")]))].into());
         let labels = Some(named(&[("rack", "7"), ("serial", "0815")]));
         assert!(sheets.note(2, News { labels, ..News::default() }));
-        assert_eq!(sheets.of[&2].labels, named(&[("rack", "7")]));
+        assert_eq!(sheets.of(2).unwrap().labels, named(&[("rack", "7")]));
         assert!(sheets.note(2, News { whole: true, ..News::default() }));
-        assert!(sheets.of[&2].items.is_empty() && !sheets.of[&1].items.is_empty());
+        assert!(sheets.of(2).unwrap().items.is_empty() && !sheets.of(1).unwrap().items.is_empty());
     }
 }

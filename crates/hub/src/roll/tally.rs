@@ -1,42 +1,44 @@
 //! The whole roll, counted in one pass: what the first page, the wallboard and the metrics tell.
 
-use super::{Line, Roll};
+use super::cell::{Marks, TextId};
+use super::{Line, Roll, Short};
 use crate::liveness::{self, HubTimes};
 use evenkeel_report::{Liveness, Sync};
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
-/// Something for each of the strings that lines share. They are shared, so their address tells which one it is, and
-/// neighbours mostly have the same: no text is compared.
+/// Something for each of a few keys. Neighbours mostly have the same.
 #[derive(Debug)]
-pub(super) struct Each<'a, T> {
-    all: Vec<(&'a Arc<str>, T)>,
-    at: HashMap<*const u8, usize>,
-    last: Option<(*const u8, usize)>,
+pub(crate) struct Each<K, T> {
+    all: Vec<(K, T)>,
+    at: HashMap<K, usize>,
+    last: Option<(K, usize)>,
 }
 
-impl<T> Default for Each<'_, T> {
+impl<K, T> Default for Each<K, T> {
     fn default() -> Self {
         Self { all: vec![], at: HashMap::new(), last: None }
     }
 }
 
-impl<'a, T: Default> Each<'a, T> {
-    /// What belongs to `text`.
-    pub(super) fn of(&mut self, text: &'a Arc<str>) -> &mut T {
-        let address = text.as_ptr();
+impl<K: Copy + Eq + Hash, T: Default> Each<K, T> {
+    /// What belongs to `key`.
+    pub(crate) fn of(&mut self, key: K) -> &mut T {
         let at = match self.last {
-            Some((last, at)) if last == address => at,
-            _ => *self.at.entry(address).or_insert_with(|| {
-                self.all.push((text, T::default()));
+            Some((last, at)) if last == key => at,
+            _ => *self.at.entry(key).or_insert_with(|| {
+                self.all.push((key, T::default()));
                 self.all.len() - 1
             }),
         };
-        self.last = Some((address, at));
+        self.last = Some((key, at));
         &mut self.all[at].1
     }
 
-    pub(super) fn into_each(self) -> impl Iterator<Item = (&'a Arc<str>, T)> {
+    /// Every key and what belongs to it, in the order in which they were first met.
+    pub(crate) fn into_each(self) -> impl Iterator<Item = (K, T)> {
         self.all.into_iter()
     }
 }
@@ -95,14 +97,14 @@ fn bump(counts: &mut [usize; liveness::ALL.len()], alive: Liveness) {
 }
 
 impl TierTally {
-    fn count(&mut self, line: &Line, uneven: bool, alive: Liveness) {
+    fn count(&mut self, marks: &Marks, open: [u32; 3], uneven: bool, alive: Liveness) {
         self.nodes += 1;
         self.uneven += usize::from(uneven);
         self.quiet += usize::from(matches!(alive, Liveness::Silent | Liveness::Missing));
-        self.refusing += usize::from(line.sync == Sync::Failed);
+        self.refusing += usize::from(marks.sync == Sync::Failed);
         bump(&mut self.liveness, alive);
-        self.synced += usize::from(line.sync == Sync::Synced);
-        for (sum, count) in self.open.iter_mut().zip(line.open) {
+        self.synced += usize::from(marks.sync == Sync::Synced);
+        for (sum, count) in self.open.iter_mut().zip(open) {
             *sum += u64::from(count);
         }
     }
@@ -114,28 +116,28 @@ impl Roll {
     pub fn tally(&self, worst: usize, times: HubTimes) -> Tally {
         let lines = self.read();
         let mut tally = Tally::default();
-        let mut commits: Each<'_, usize> = Each::default();
-        let mut without = 0;
+        let mut commits: Each<Option<TextId>, usize> = Each::default();
         let mut refused: HashMap<u64, Refused> = HashMap::new();
-        let mut uneven: Vec<(u8, &Line)> = vec![];
-        let mut tiers: Each<'_, TierTally> = Each::default();
-        for line in lines.by_name.values() {
-            let severity = line.severity(times);
-            let alive = line.liveness(times);
+        let mut uneven: Vec<(u8, Short<'_>)> = vec![];
+        let mut tiers: Each<TextId, TierTally> = Each::default();
+        for one in lines.by_name() {
+            let cell = one.cell;
+            let alive = one.liveness(times);
             if alive == Liveness::Decommissioned {
                 bump(&mut tally.all.liveness, alive);
                 continue;
             }
+            let (severity, open) = (one.severity(alive, times.now), one.open());
             if severity > 0 {
-                uneven.push((severity, line));
+                uneven.push((severity, one));
             }
-            tally.all.count(line, severity > 0, alive);
-            tiers.of(&line.tier).count(line, severity > 0, alive);
-            match &line.commit {
-                Some(commit) => *commits.of(commit) += 1,
-                None => without += 1,
-            }
-            if let Some(hash) = line.refused {
+            tally.all.count(&cell.marks, open, severity > 0, alive);
+            tiers.of(cell.tier).count(&cell.marks, open, severity > 0, alive);
+            *commits.of(cell.commit) += 1;
+            if cell.marks.refuses()
+                && let Some(line) = one.line()
+                && let Some(hash) = line.refused
+            {
                 let one = refused.entry(hash).or_insert_with(|| Refused { nodes: 0, first: vec![] });
                 one.nodes += 1;
                 if one.first.len() < NAMED {
@@ -143,11 +145,10 @@ impl Roll {
                 }
             }
         }
-        tally.worst = pick(uneven, worst);
-        tally.tiers = tiers.into_each().map(|(name, tier)| (Arc::clone(name), tier)).collect();
-        tally.commits =
-            commits.into_each().map(|(commit, count)| (Some(Arc::clone(commit)), count)).collect();
-        tally.commits.extend((without > 0).then_some((None, without)));
+        tally.worst = pick(&uneven, worst);
+        let text = |id: TextId| lines.text(id).map(Arc::clone);
+        tally.tiers = tiers.into_each().map(|(id, tier)| (text(id).unwrap_or_default(), tier)).collect();
+        tally.commits = commits.into_each().map(|(commit, count)| (commit.and_then(text), count)).collect();
         tally.commits.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         tally.refused = refused.into_values().collect();
         tally.refused.sort_by(|a, b| {
@@ -159,15 +160,18 @@ impl Roll {
     }
 }
 
-/// The worst of them, without sorting all.
-fn pick(mut uneven: Vec<(u8, &Line)>, most: usize) -> Vec<Line> {
-    let order = |a: &(u8, &Line), b: &(u8, &Line)| {
-        b.0.cmp(&a.0).then_with(|| b.1.open().cmp(&a.1.open())).then_with(|| a.1.name.cmp(&b.1.name))
+/// The worst of them, without sorting all. They come by name.
+fn pick(uneven: &[(u8, Short<'_>)], most: usize) -> Vec<Line> {
+    type Bad = (Reverse<u8>, Reverse<u32>, usize);
+    let bad = |(at, (severity, one)): (usize, &(u8, Short<'_>))| -> Bad {
+        let open = one.open().iter().fold(0, |sum: u32, count| sum.saturating_add(*count));
+        (Reverse(*severity), Reverse(open), at)
     };
-    if uneven.len() > most && most > 0 {
-        uneven.select_nth_unstable_by(most - 1, order);
+    let mut order: Vec<Bad> = uneven.iter().enumerate().map(bad).collect();
+    if order.len() > most && most > 0 {
+        order.select_nth_unstable(most - 1);
     }
-    uneven.truncate(most);
-    uneven.sort_by(order);
-    uneven.into_iter().map(|(_, line)| line.clone()).collect()
+    order.truncate(most);
+    order.sort_unstable();
+    order.iter().filter_map(|(.., at)| uneven[*at].1.line().cloned()).collect()
 }
