@@ -157,7 +157,7 @@ fn a_reload_is_never_forgotten_wherever_the_apply_was_killed() {
 
 /// The calls an apply is made of that can leave something half done, and those around them; and how many times
 /// the agent has to have died before each. The apply of this test writes two files, makes and removes one each,
-/// and so on, on every machine; how much it reads for that depends on the machine's mounts, units and accounts.
+/// and so on, on every machine; how much it reads for that depends on the machine's processes, mounts and units.
 const CALLS: &[(&str, usize)] = &[
     ("openat", 60),
     ("openat2", 4),
@@ -184,11 +184,11 @@ const CALLS: &[(&str, usize)] = &[
     ("close", 60),
     ("read", 40),
     ("pread64", 0),
-    ("newfstatat", 40),
+    ("newfstatat", 20),
     ("statx", 20),
     ("fstat", 10),
     ("getdents64", 10),
-    ("mmap", 10),
+    ("mmap", 8),
 ];
 
 #[test]
