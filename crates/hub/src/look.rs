@@ -107,6 +107,14 @@ impl Look<'_> {
         self.watch.broken(self.shared, self.roll, self.members, self.times)
     }
 
+    /// The same for a program.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn broken_now(&self) -> Result<Arc<Vec<Broken>>> {
+        self.watch.broken_now(self.view, self.roll, self.members.as_ref(), self.times)
+    }
+
     /// Whether a node is known and was not taken out.
     pub(crate) fn keeps(&self, node: i64) -> bool {
         self.roll.keeps(node)

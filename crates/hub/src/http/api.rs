@@ -299,7 +299,7 @@ impl BrokenJson {
 
 pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<InvariantsJson>, Problem> {
     let answer = hub.look(|look| {
-        let broken = look.broken()?;
+        let broken = look.broken_now()?;
         let of = |name: &str| broken.iter().filter(|one| one.name == name).map(BrokenJson::new).collect();
         let one = |one: &Invariant| InvariantJson {
             name: one.name.clone(),

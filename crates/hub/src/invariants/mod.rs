@@ -219,7 +219,7 @@ impl Watch {
         Self { all, judge: Arc::new(judge), kept: Memos::default() }
     }
 
-    /// Every invariant that does not hold, in the order of the list.
+    /// Every invariant that does not hold, in the order of the list. Nobody waits where many nodes are judged anew.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -230,11 +230,25 @@ impl Watch {
         members: &Arc<dyn Registry>,
         times: HubTimes,
     ) -> Result<Arc<Vec<Broken>>> {
-        let (view, roll, members) = (Arc::clone(view), Arc::clone(roll), Arc::clone(members));
-        let large = roll.len() >= LARGE;
-        let judge = Arc::clone(&self.judge);
-        let find = move || judge.broken(view.as_ref(), &roll, members.as_ref(), times).map(Arc::new);
-        if large { self.kept.get(&(), find) } else { find() }
+        let (view, members, judge) = (Arc::clone(view), Arc::clone(members), Arc::clone(&self.judge));
+        let of = Arc::clone(roll);
+        let find = move || judge.broken(view.as_ref(), &of, members.as_ref(), times).map(Arc::new);
+        if roll.len() < LARGE { find() } else { self.kept.get(&(), find) }
+    }
+
+    /// The same for a program, which would rather wait than be told what was.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn broken_now(
+        &self,
+        view: &dyn View,
+        roll: &Roll,
+        members: &dyn Registry,
+        times: HubTimes,
+    ) -> Result<Arc<Vec<Broken>>> {
+        let find = || self.judge.broken(view, roll, members, times).map(Arc::new);
+        if roll.len() < LARGE { find() } else { self.kept.now(&(), find) }
     }
 }
 

@@ -167,7 +167,7 @@ impl Teller {
             let hub = Arc::clone(&self.hub);
             let look = move || {
                 hub.roll.refresh(&view, times.now)?;
-                let broken = hub.watch.broken(&view, &hub.roll, &hub.registry, times)?;
+                let broken = hub.watch.broken_now(view.as_ref(), &hub.roll, hub.registry.as_ref(), times)?;
                 Fleet::look(view.as_ref(), &broken, times)
             };
             self.fleet = Arc::new(apart(look).await?);
