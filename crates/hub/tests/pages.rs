@@ -298,4 +298,12 @@ async fn a_page_that_waits_is_told_of_a_change_and_not_of_a_heartbeat(kind: Kind
     assert_eq!(next(1500).await, None, "a heartbeat changes nothing that a page shows");
     lab.tell([told("mw1", 2, &[item("a", Status::Error)])]).await;
     assert!(next(3000).await.unwrap().contains("event: change"));
+    // It ends by itself, so that nobody listens for long whose session has ended.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    let minutes = || began.elapsed().as_secs() / 60;
+    while stream.next().await.is_some() {
+        assert!(minutes() < 11, "it does not end");
+    }
+    assert!((9..=10).contains(&minutes()), "after {} min", minutes());
 }
