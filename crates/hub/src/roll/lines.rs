@@ -126,12 +126,17 @@ impl Lines {
         let Some((line, cell)) = self.texts.share(line) else { return false };
         let Some(at) = known.or_else(|| self.place()) else { return false };
         let name = (Arc::clone(&line.name), Arc::clone(&line.source));
-        if before.as_ref() != Some(&name) {
-            if let Some(before) = before {
-                self.by_name.remove(&before);
+        let line = match before {
+            // Its old texts, so that there are not two of each.
+            Some(before) if before == name => Line { name: before.0, source: before.1, ..line },
+            before => {
+                if let Some(before) = before {
+                    self.by_name.remove(&before);
+                }
+                self.by_name.insert(name, at);
+                line
             }
-            self.by_name.insert(name, at);
-        }
+        };
         self.by_key.insert(line.key, at);
         (self.cells[at as usize], self.whole[at as usize]) = (Some(cell), Some(line));
         changed
