@@ -3,7 +3,7 @@
 use crate::drifts::Open;
 use crate::invariants::{Broken, Watch};
 use crate::liveness::HubTimes;
-use crate::roll::{Facets, Filter, Line, Roll, Tally};
+use crate::roll::{Facets, Filter, LARGE, Line, Roll, Tally};
 use crate::slots::Slots;
 use crate::spans::{self, Adrift, Window};
 use crate::store::registry::Registry;
@@ -134,8 +134,6 @@ impl Look<'_> {
     }
 }
 
-/// From how many nodes on answers are kept, and shared by all who ask.
-pub(crate) const LARGE: usize = 5_000;
 /// How far back the picture of the fleet goes (ms).
 const DAY_MS: i64 = 86_400_000;
 /// How many of the worst nodes are counted out.

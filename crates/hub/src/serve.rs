@@ -113,7 +113,7 @@ pub fn open(config: &Config, clock: Clock) -> Result<Served, ServeError> {
     let metrics = Arc::new(Metrics::default());
     let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
     let watch = Arc::new(Watch::new(&config.invariants, ms(config.certificate_life), ms(config.behind)));
-    let roll = Arc::new(Roll::load(view.as_ref(), invariants::wanted(&watch.all))?);
+    let roll = Arc::new(Roll::load(view.as_ref(), invariants::wanted(watch.all()))?);
     let store = Box::new(Rolled::new(store, Arc::clone(&roll)));
     if let Some(dir) = &config.tls {
         let shown = crate::ca::show(dir)?;

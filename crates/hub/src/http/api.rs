@@ -307,7 +307,7 @@ pub(super) async fn invariants(State(hub): State<Arc<Hub>>) -> Result<Json<Invar
             own: one.own,
             broken: of(&one.name),
         };
-        Ok(InvariantsJson { invariants: look.watch.all.iter().map(one).collect() })
+        Ok(InvariantsJson { invariants: look.watch.all().iter().map(one).collect() })
     });
     Ok(Json(answer.await?))
 }

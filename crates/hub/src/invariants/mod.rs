@@ -13,8 +13,8 @@ mod written;
 pub use rule::{Among, Bound, Fold, Pick, Rule, Source};
 
 use crate::liveness::HubTimes;
-use crate::look::{LARGE, Memos};
-use crate::roll::{Group, Roll, Wanted};
+use crate::look::Memos;
+use crate::roll::{Group, LARGE, Roll, Wanted};
 use crate::store::registry::Registry;
 use crate::store::{Result, View};
 use age::Ages;
@@ -190,8 +190,6 @@ type Place = (String, String, String);
 /// Who watches.
 #[derive(Debug)]
 pub struct Watch {
-    /// Every invariant.
-    pub all: Vec<Invariant>,
     judge: Arc<Judge>,
     kept: Memos<(), Arc<Vec<Broken>>>,
 }
@@ -213,10 +211,16 @@ impl Watch {
     /// Somebody who watches over the built-in ones and over `own`.
     #[must_use]
     pub fn new(own: &[Invariant], certificate_life: i64, behind: i64) -> Self {
-        let all: Vec<_> = built_ins().into_iter().chain(own.iter().cloned()).collect();
+        let all = built_ins().into_iter().chain(own.iter().cloned()).collect();
         let (ages, seen) = (Mutex::default(), Mutex::default());
-        let judge = Judge { all: all.clone(), certificate_life, behind, ages, seen };
-        Self { all, judge: Arc::new(judge), kept: Memos::default() }
+        let judge = Judge { all, certificate_life, behind, ages, seen };
+        Self { judge: Arc::new(judge), kept: Memos::default() }
+    }
+
+    /// Every invariant.
+    #[must_use]
+    pub fn all(&self) -> &[Invariant] {
+        &self.judge.all
     }
 
     /// Every invariant that does not hold, in the order of the list. Nobody waits where many nodes are judged anew.

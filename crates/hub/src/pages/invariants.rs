@@ -49,7 +49,7 @@ pub(crate) fn invariants(who: &Who, look: &Look<'_>) -> Result<Page> {
     };
     let top = Top::of(who);
     // What does not hold comes first.
-    let mut all: Vec<One> = look.watch.all.iter().map(one).collect();
+    let mut all: Vec<One> = look.watch.all().iter().map(one).collect();
     all.sort_by_key(|one| one.broken.is_empty());
     Ok(Invariants { top, title, even: broken.is_empty(), all }.render())
 }

@@ -40,9 +40,10 @@ const CHUNK: usize = 1000;
 /// What other hubs wrote is asked for at most this often, and never for more than a twentieth of the time.
 const REFRESH_EVERY: Duration = Duration::from_secs(1);
 const REFRESH_SHARE: u32 = 20;
-/// What takes longer than this to fetch is fetched beside whoever asks, and so it is from that many nodes on.
+/// What takes longer than this to fetch is fetched beside whoever asks, and so it is in a large fleet.
 const DEAR: Duration = Duration::from_millis(200);
-const MANY: usize = 5_000;
+/// From how many nodes on a fleet is large: what is dear to find is shared by all who ask, and renewed beside them.
+pub(crate) const LARGE: usize = 5_000;
 /// How long that waits at first, so that whoever asked is answered before the database is busy with it.
 const COURTESY: Duration = Duration::from_millis(50);
 /// How far the clocks of two hubs may be apart (ms): what was heard of that much earlier is looked at again.
@@ -191,7 +192,7 @@ impl Roll {
         if !view.shared() {
             return Ok(());
         }
-        if refreshed.took >= DEAR || self.len() >= MANY {
+        if refreshed.took >= DEAR || self.len() >= LARGE {
             self.hear_beside(view, refreshed.since, now);
         } else {
             self.hear(view.as_ref(), refreshed.since)?;
